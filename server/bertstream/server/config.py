@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertstream.workers.contract import TASKS
+from bertstream.workers.contract import ADAPTER_TASKS, TASKS
 
 
 class ConfigError(Exception):
@@ -105,7 +105,8 @@ class ServeConfig:
     task: tuple[str, ...] = _option(
         (),
         "what the heads of checkpoints are for, whatever they say: TASK for all models, or NAME=TASK for one of them, "
-        f"several with commas between; tasks are {', '.join(TASKS)}",
+        f"several with commas between; tasks are {', '.join(TASKS)}; or which of its adapters a checkpoint is served "
+        f"with: {', '.join(ADAPTER_TASKS)}",
     )
     allow_unsupported_modules: bool = _option(
         False,
@@ -305,9 +306,9 @@ def _parse_named_task(text: str, origin: str) -> str:
 
 
 def _parse_task(value: Any, origin: str) -> str:
-    task = next((each for each in TASKS if each == value), None)
+    task = next((each for each in (*TASKS, *ADAPTER_TASKS) if each == value), None)
     if task is None:
-        raise ConfigError(f"{origin} must be one of {', '.join(TASKS)}, not {value!r}")
+        raise ConfigError(f"{origin} must be one of {', '.join((*TASKS, *ADAPTER_TASKS))}, not {value!r}")
     return task
 
 

@@ -26,6 +26,8 @@ HeadName = (
 TASKS: tuple[HeadName, ...] = (
     *("sequence_classification", "token_classification", "question_answering", "multiple_choice"),
 )
+# What a checkpoint may have adapters for, one of which is then a part of its weights (jina-embeddings-v3).
+ADAPTER_TASKS = ("retrieval.query", "retrieval.passage", "separation", "classification", "text-matching")
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
 SparseStrategy = Literal["max", "sum"]
 SparseActivation = Literal["relu", "log1p_relu"]

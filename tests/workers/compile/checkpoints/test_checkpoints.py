@@ -141,7 +141,7 @@ def test_a_missing_embedded_model_names_the_extra(monkeypatch: pytest.MonkeyPatc
 
 SUPPORTED = (
     "bert, roberta, xlm-roberta, camembert, distilbert, electra, mpnet, "
-    "modernbert, nomic_bert, gte, new, deberta-v2, albert, jina-bert$"
+    "modernbert, nomic_bert, gte, new, deberta-v2, albert, jina-bert, jina_embeddings_v3, jina-xlm-roberta$"
 )
 
 

@@ -33,7 +33,7 @@ from bertstream.workers.compile.revisions import (
     revision_of,
 )
 from bertstream.workers.compile.targets import Target
-from bertstream.workers.contract import TASKS
+from bertstream.workers.contract import ADAPTER_TASKS, TASKS
 from bertstream.workers.models import (
     ENCODER_PREFIX,
     STATIC_WEIGHTS,
@@ -62,6 +62,7 @@ class Contents:
     generation: GenerationSettings | None
     head_warnings: tuple[str, ...]
     multi_vector: MultiVectorDescription | None = None
+    adapter: str = ""
 
     def model(self, target: Target, largest: Mapping[str, torch.Tensor]) -> Model:
         """Return the model with all of the weights.
@@ -92,8 +93,8 @@ def compile_model(
     source: a directory, or a name on the Hugging Face hub; dtype: "float32", "float16", "bfloat16", on the
     CPU "int8", on CUDA "fp8"; device: "cpu" or "cuda"; progress: told of each step, in the order "operators" (where
     there may be any), "find", "check", "read", "save", "test", "ready"; task: one of contract.TASKS, the head
-    that it is, whatever the checkpoint says or leaves open; allow_unsupported_modules: serve without what cannot be
-    run.
+    that it is, whatever the checkpoint says or leaves open, or of contract.ADAPTER_TASKS, the adapter that becomes a
+    part of the weights; allow_unsupported_modules: serve without what cannot be run.
     Safe to call from several processes at once. Raises CheckpointError, ValueError, TrustError where others may write
     to the cache, native.ReadOnlyError where it lacks operators and nobody may, and ProcessorError where the environment
     asks for instructions that there are not.
@@ -110,8 +111,8 @@ def compile_checkpoint(
     checkpoint: Path, target: Target, cache: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS
 ) -> Path:
     """Compile the checkpoint in a directory for a target, as compile_model does."""
-    if options.task and options.task not in TASKS:
-        raise ValueError(f"the task {options.task!r} is not one of {', '.join(TASKS)}")
+    if options.task and options.task not in (*TASKS, *ADAPTER_TASKS):
+        raise ValueError(f"the task {options.task!r} is not one of {', '.join((*TASKS, *ADAPTER_TASKS))}")
     revision = revision_of(checkpoint, torch.__version__, target.identity, tell, options)
     compiled = model_folder(cache, revision)
     if not store.is_sound(compiled):
@@ -147,8 +148,11 @@ def write_model(
 
 def _read(root: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS) -> Contents:
     checkpoint = checkpoints.transformer_folder(root)
-    config = checkpoints.read_config(checkpoint, root, Task(options.task))
-    sentence = checkpoints.read_sentence_settings(root, config.shape.hidden_size)
+    config = checkpoints.read_config(checkpoint, root, Task(options.head))
+    adapter = config.adapters.number(options.adapter, root)
+    sentence = checkpoints.read_sentence_settings(root, config.shape.hidden_size, config.family.own_encoders)
+    if options.adapter:
+        sentence = sentence.for_task(options.adapter, config.adapters.prompts[options.adapter])
     if not config.shape.TAILS:
         sentence = sentence.without_tails(config.family.name)
     _refuse(root, (*config.unsupported, *sentence.unsupported), options)
@@ -157,6 +161,7 @@ def _read(root: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS)
         tokenizer = checkpoints.with_markers(tokenizer, sentence.multi_vector)
     files = checkpoints.weight_files(checkpoint)
     found = checkpoints.read_weights(files, lambda done, total: tell("read", done, total))
+    found = checkpoints.merge_adapters(found, config.adapters, adapter)
     found, projection = checkpoints.without_projection(found, config.architecture)
     side = checkpoints.encoder_side(found, config)
     weights = checkpoints.convert_weights(side, config.family, config.shape)
@@ -174,8 +179,11 @@ def _read(root: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS)
     weights = {ENCODER_PREFIX + name: weight for name, weight in weights.items()}
     joined = checkpoints.joined_heads(heads, of_tokens)
     multi_vector, lost = _multi_vector(sentence, tokenizer, of_tokens)
-    told = (*(warning or heads.warnings), *lost)
-    return Contents(config, sentence, tokenizer, weights, modules, joined, decoder, generation, told, multi_vector)
+    told = (*(warning or heads.warnings), *lost, *config.adapters.warnings(options.adapter))
+    return Contents(
+        *(config, sentence, tokenizer, weights, modules, joined, decoder, generation, told, multi_vector),
+        adapter=options.adapter,
+    )
 
 
 def _multi_vector(
@@ -196,7 +204,7 @@ def _with_task(
     options: ReadingOptions,
 ) -> tuple[CheckpointConfig, tuple[str, ...]]:
     """Return the settings with the head that the user names or the weights tell, and a warning if neither does."""
-    said = options.task or ("sequence_classification" if sentence.classifies and not config.names_class else "")
+    said = options.head or ("sequence_classification" if sentence.classifies and not config.names_class else "")
     warning = ""
     if said or not config.names_class:
         inferred = checkpoints.infer_task(weights, config, said)
@@ -283,6 +291,7 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
         default_pooling=sentence.pooling,
         sparse_pooling=sentence.sparse,
         multi_vector=contents.multi_vector,
+        adapter=contents.adapter,
         prompts=sentence.prompts,
         default_prompt_name=sentence.default_prompt_name,
         lowercase=sentence.lowercase,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertstream.workers.compile import sources
+from bertstream.workers.contract import ADAPTER_TASKS
 
 Progress = Callable[[str, int, int], None]  # is told what is being done, how much is done, and of how much
 
@@ -33,8 +34,18 @@ _WORKERS = Path(__file__).parents[1]
 class ReadingOptions:
     """Say how the user wants a checkpoint to be read."""
 
-    task: str = ""  # one of contract.TASKS; "" follows the checkpoint
+    task: str = ""  # one of contract.TASKS or contract.ADAPTER_TASKS; "" follows the checkpoint
     allow_unsupported_modules: bool = False
+
+    @property
+    def head(self) -> str:
+        """Return the task that says what the checkpoint's head is for; "" where the task does not."""
+        return "" if self.task in ADAPTER_TASKS else self.task
+
+    @property
+    def adapter(self) -> str:
+        """Return the task that says which of the checkpoint's adapters is meant; "" where the task does not."""
+        return self.task if self.task in ADAPTER_TASKS else ""
 
 
 DEFAULT_OPTIONS = ReadingOptions()

@@ -1,6 +1,7 @@
-"""Define BERT's layers with rotary positions and gated networks, as NomicBERT and GTE have them.
+"""Define BERT's layers with rotary positions, and gated networks as NomicBERT and GTE have them.
 
-NomicBERT is arXiv 2402.01613, GTE arXiv 2407.19669. T tokens, H hidden size.
+NomicBERT is arXiv 2402.01613, GTE arXiv 2407.19669. Jina's third embedding models, arXiv 2409.10173, have BERT's
+network. T tokens, H hidden size.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from bertstream.workers.models.attention import Attention, Wanted
 from bertstream.workers.models.encoder import Encoder
-from bertstream.workers.models.fused import GatedLinear, LinearAddNorm, Projection
+from bertstream.workers.models.fused import FeedForward, GatedLinear, LinearAddNorm, Projection
 from bertstream.workers.models.pooling import Pooler
 from bertstream.workers.models.rotary import POSITIONS, Angles, Rotary, Rotation, TokenAngles, check_head_size
 from bertstream.workers.models.segments import Segments
@@ -40,6 +41,7 @@ class RotaryBertShape(EncoderShape):
     attention_output_bias: bool
     gate_bias: bool  # of both matrices that widen states
     output_bias: bool
+    gated: bool = True  # else the network is BERT's, with all biases
 
     def __post_init__(self) -> None:
         check_head_size(self)
@@ -88,7 +90,9 @@ class RotaryBertEmbeddings(nn.Module):
 
 
 class RotaryBertLayer(nn.Module):
-    """Compute attention, then the gated network, each with residual and norm after it (post-norm)."""
+    """Compute attention, then one of the networks, each with residual and norm after it (post-norm)."""
+
+    __constants__ = ("is_gated",)
 
     def __init__(self, shape: RotaryBertShape, operators: Operators) -> None:
         super().__init__()
@@ -102,8 +106,12 @@ class RotaryBertLayer(nn.Module):
         self.attention = Attention(hidden, heads, operators)
         self.rotation = Rotation(hidden, heads, native=self.attention.native)
         self.attention_output = LinearAddNorm(hidden, hidden, eps, operators, bias=shape.attention_output_bias)
-        self.gated = GatedLinear(hidden, inner, shape.activation, operators, bias=shape.gate_bias)
-        self.output = LinearAddNorm(inner, hidden, eps, operators, bias=shape.output_bias)
+        self.is_gated = shape.gated
+        if self.is_gated:
+            self.gated = GatedLinear(hidden, inner, shape.activation, operators, bias=shape.gate_bias)
+            self.output = LinearAddNorm(inner, hidden, eps, operators, bias=shape.output_bias)
+        else:
+            self.feed_forward = FeedForward(hidden, inner, shape.activation, eps, operators)
 
     def forward(self, x: Tensor, shared: RotaryBertInputs, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """Compute a layer as Encoder asks for it.
@@ -120,7 +128,10 @@ class RotaryBertLayer(nn.Module):
         qkv = self.rotation(self.query_key_value(x), shared.turns)
         weights = self.attention.weights(qkv, None, wanted)
         x = self.attention_output(self.attention(qkv, None, shared.where), x)
-        return self.output(self.gated(x), x), weights
+        if self.is_gated:
+            return self.output(self.gated(x), x), weights
+        else:
+            return self.feed_forward(x), weights
 
 
 class RotaryBertEncoder(Encoder):

@@ -86,7 +86,7 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     """Describe one compiled model. Stored as description.json beside its program."""
 
     revision: str  # a hash of checkpoint, code, torch, compute type, device kind and operators; 32 hex digits
-    family: str  # config.json's model_type, "bert", "xlm-roberta", or "jina-bert", which calls itself "bert"
+    family: str  # config.json's model_type, or ours where that is another family's, as with "jina-bert"
     architecture: str  # the checkpoint's class, "BertForMaskedLM"
     layers: int
     hidden_size: int
@@ -105,6 +105,7 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     default_pooling: DefaultPooling = DefaultPooling()
     sparse_pooling: SparseDefault | None = None  # None where the checkpoint is not for sparse vectors (SPLADE)
     multi_vector: MultiVectorDescription | None = None
+    adapter: str = ""  # the task whose adapter is a part of the weights, one of contract.ADAPTER_TASKS; "" for none
     prompts: dict[str, str] = {}
     default_prompt_name: str = ""
     lowercase: bool = False  # lower-case texts before tokenizing, on top of what the tokenizer does

@@ -22,7 +22,7 @@ from bertstream.server.protocols.http.endpoints import Endpoint
 from bertstream.server.protocols.http.forms import openai_form
 from bertstream.server.protocols.http.texts import TextsOrIds, sent_of
 from bertstream.server.protocols.http.vectors import base64_of, encode_request, listed
-from bertstream.server.protocols.tei_v1.choosing import EMBEDDING
+from bertstream.server.protocols.tei_v1.choosing import EMBEDDING, Wanted
 from bertstream.workers.contract import INTERACTIVE, OutputOptions, Pooling
 from bertstream.workers.programs.description import ModelDescription
 
@@ -36,6 +36,7 @@ class EmbeddingsRequest(Struct):
     model: str | None = None
     encoding_format: Literal["float", "base64"] | None = None  # float
     dimensions: int | None = None
+    task: str | None = None  # Jina's: which adapter is meant
 
 
 def endpoints(models: Models) -> Sequence[Endpoint]:
@@ -57,13 +58,26 @@ def endpoints(models: Models) -> Sequence[Endpoint]:
 
 async def embeddings(models: Models, request: EmbeddingsRequest, call: HttpCall) -> HttpAnswer:
     """Answer with the vectors of the checkpoint's own pooling, as `EncodeTexts` does."""
-    model = chosen(models, call, request.model, EMBEDDING, DEFAULT_NAMES)
+    model = chosen(models, call, request.model, wanted(request.task), DEFAULT_NAMES)
+    check_task(request.task, model.description)
     sent = sent_of(request.input, "input", model.limits.max_texts)
     prepared, encoded = await encode_request(model, plan_of(request, model.description), sent, call)
     tokens = int(prepared.batch.ids.size)
     data = await listed(_rows(encoded), _base64_entry if request.encoding_format == "base64" else _entry)
     end = dumped({"model": model.name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
     return HttpAnswer((b'{"object":"list","data":', *data, b",", end[1:]))
+
+
+def wanted(task: str | None) -> Wanted:
+    """Return which models suit a request: rather than any that embeds, one with the adapter for its task."""
+    return replace(EMBEDDING, kinds=(lambda description: bool(task) and description.adapter == task, *EMBEDDING.kinds))
+
+
+def check_task(task: str | None, description: ModelDescription) -> None:
+    """Raise INVALID_COMBINATION where the model has the adapter for another task; one without adapters has any."""
+    if task and description.adapter not in ("", task):
+        about = f"this model is served with the adapter for {description.adapter}: name the one that is for {task}"
+        raise invalid("task", about, "INVALID_COMBINATION")
 
 
 def plan_of(request: EmbeddingsRequest, description: ModelDescription) -> EncodingPlan:

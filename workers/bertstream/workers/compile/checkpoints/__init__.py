@@ -1,5 +1,6 @@
 """Find, read and understand Hugging Face checkpoints. No code of a checkpoint is ever run."""
 
+from bertstream.workers.compile.checkpoints.adapters import merge_adapters
 from bertstream.workers.compile.checkpoints.config import CheckpointConfig, read_config
 from bertstream.workers.compile.checkpoints.decoder_weights import FoundDecoder, encoder_side, find_decoder
 from bertstream.workers.compile.checkpoints.generation_settings import GenerationSettings, read_generation
@@ -55,6 +56,7 @@ __all__ = [
     "from_hub",
     "infer_task",
     "joined_heads",
+    "merge_adapters",
     "of_modules",
     "read_config",
     "read_generation",

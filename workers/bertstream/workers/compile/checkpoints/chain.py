@@ -89,14 +89,16 @@ class Chain:
         return plain if not last or last[0].kind != "normalize" else _normalized(plain, self.folders[-1])
 
 
-def read_chain(modules: Sequence[Module], first: Mapping[str, Any], hidden_size: int) -> Chain:
+def read_chain(
+    modules: Sequence[Module], first: Mapping[str, Any], hidden_size: int, encoders: Sequence[str] = ()
+) -> Chain:
     """Return the chain of all of a checkpoint's modules. Raises CheckpointError.
 
-    first: the encoder's own settings.
+    first: the encoder's own settings. encoders: classes of the checkpoint's own code that are the encoder, too.
     """
     chain = Chain(hidden_size)
     for number, module in enumerate(modules):
-        if module.kind in ENCODERS and number == 0:
+        if number == 0 and (module.kind in ENCODERS or module.type in encoders):
             chain = _transformer(chain, module, first)
         elif chain.gives_logits:
             chain = _of_logits(chain, module)

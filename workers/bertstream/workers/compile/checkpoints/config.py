@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bertstream.workers.compile.checkpoints.adapters import Adapters, read_adapters
 from bertstream.workers.compile.checkpoints.families import FAMILIES, Family
 from bertstream.workers.compile.checkpoints.families.family import CAUSAL
 from bertstream.workers.compile.checkpoints.head_settings import (
@@ -53,6 +54,7 @@ class CheckpointConfig:
     names_class: bool = True  # whether config.json says which of transformers' classes it is
     hints: Hints = field(default_factory=Hints)
     own_code: tuple[str, ...] = ()  # what the checkpoint has its own code for, which is never run
+    adapters: Adapters = field(default_factory=Adapters)
 
     @property
     def unsupported(self) -> tuple[str, ...]:
@@ -135,7 +137,10 @@ def _parse(
     is_decoder = values.get("is_decoder") is True
     shape = _shape(family, values, path, {"causal": True} if is_decoder else {})
     heads = read_head_settings(directory, values, family.heads, architecture, shape, task, root)
-    return CheckpointConfig(family, architecture, shape, heads, is_decoder=is_decoder, own_code=own_code)
+    adapters = read_adapters(values, path)
+    return CheckpointConfig(
+        family, architecture, shape, heads, is_decoder=is_decoder, own_code=own_code, adapters=adapters
+    )
 
 
 def _read(family: Family, values: dict[str, Any], path: Path) -> dict[str, Any]:

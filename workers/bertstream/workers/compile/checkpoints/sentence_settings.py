@@ -5,7 +5,7 @@ Source: the files that its releases 2 to 6 write.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ _MULTI_VECTOR = (
     "The checkpoint's vectors are one for each token (ColBERT); of a text's it says nothing, and mean pooling is the "
     "default."
 )
+_KINDS = {"retrieval.query": ("query",), "retrieval.passage": ("document",)}  # of texts, by tasks that are for one
 _NO_POOLING = "The checkpoint names no sentence-transformers pooling; mean pooling is the default."
 
 
@@ -62,9 +63,21 @@ class SentenceSettings:
         what = f"an expansion of queries that is not attended to by {family}"
         return replace(self, unsupported=(*self.unsupported, what), multi_vector=replace(own, expansion=None))
 
+    def for_task(self, task: str, prompt: str) -> SentenceSettings:
+        """Return the settings for one task of several: its prompt is the only one, and the default.
 
-def read_sentence_settings(root: Path, hidden_size: int) -> SentenceSettings:
-    """Parse the files. Without modules.json, the pooling is the mean, not normalised. Raises CheckpointError."""
+        Where the checkpoint's files have no prompt of the task's name, it is the given one.
+        """
+        text = self.prompts.get(task, prompt)
+        kind = dict.fromkeys(_KINDS.get(task, ()), text)
+        return replace(self, prompts={task: text, **kind}, default_prompt_name=task)
+
+
+def read_sentence_settings(root: Path, hidden_size: int, encoders: Sequence[str] = ()) -> SentenceSettings:
+    """Parse the files. Without modules.json, the pooling is the mean, not normalised. Raises CheckpointError.
+
+    encoders: classes of the checkpoint's own code that are the encoder, too.
+    """
     modules = read_modules(root)
     general, warnings = read_object(root / GENERAL_FILE), list[str]()
     first = _first_settings(transformer_folder(root))
@@ -75,7 +88,7 @@ def read_sentence_settings(root: Path, hidden_size: int) -> SentenceSettings:
         has_both = (root / MULTI_VECTOR_WEIGHTS).exists()
         return SentenceSettings(DefaultPooling("cls", normalize=True) if has_both else DefaultPooling())
     prompts, default_prompt = _prompts(general, warnings)
-    chain = read_chain(modules, first, hidden_size)
+    chain = read_chain(modules, first, hidden_size, encoders)
     if general.get("model_type") == _CROSS_ENCODER:
         found = _of_pairs(chain, prompts.get(default_prompt, ""))
     else:

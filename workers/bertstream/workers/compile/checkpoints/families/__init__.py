@@ -11,6 +11,7 @@ from bertstream.workers.compile.checkpoints.families.electra import ELECTRA
 from bertstream.workers.compile.checkpoints.families.family import Family, Head
 from bertstream.workers.compile.checkpoints.families.gte import GTE, NEW
 from bertstream.workers.compile.checkpoints.families.jina import JINA_BERT
+from bertstream.workers.compile.checkpoints.families.jina_v3 import JINA_V3, JINA_XLM_ROBERTA
 from bertstream.workers.compile.checkpoints.families.modernbert import MODERNBERT
 from bertstream.workers.compile.checkpoints.families.mpnet import MPNET
 from bertstream.workers.compile.checkpoints.families.nomic_bert import NOMIC_BERT
@@ -24,6 +25,6 @@ FAMILIES = {
     for family in (
         *(BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MPNET),
         *(MODERNBERT, NOMIC_BERT, GTE, NEW),
-        *(DEBERTA, ALBERT, JINA_BERT),
+        *(DEBERTA, ALBERT, JINA_BERT, JINA_V3, JINA_XLM_ROBERTA),
     )
 }

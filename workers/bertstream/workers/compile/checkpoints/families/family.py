@@ -83,6 +83,7 @@ class Family:
     # than JSON has, too. Raises ValueError with what cannot be run, in the words of config.json.
     read: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     own_code: tuple[str, ...] = ()  # beginnings of classes in checkpoints' own code that compute what this family does
+    own_encoders: tuple[str, ...] = ()  # classes of modules of their own code that are the encoder, in modules.json
     # Settings by which this family is known from the one whose model_type it has -> the values that say so
     marks: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     model_type: str = ""  # of that other family
