@@ -55,6 +55,7 @@ def test_help_of_a_command(name: str) -> None:
         ("encode", "a", "--max-length", "x"),
         ("encode", __file__),
         ("encode", "a", "--skip-empty"),
+        ("encode-multi", "a", "--skip-empty"),
         ("layers", "a", "--layers", "x"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from bertstream.cli._encoded import (
     Tally,
@@ -28,6 +29,9 @@ from bertstream.cli._options import (
     vector_options,
     window_options,
 )
+
+if TYPE_CHECKING:
+    from bertstream.cli._vector_writers import Writer
 
 FORMATS = ("summary", "jsonl", "npy", "npz")
 
@@ -66,10 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     if from_files:
         options |= file_options(arguments)
         return run_files(arguments, "encode", sources_of(arguments, arguments.texts), options)
-    from bertstream.cli._vector_writers import writer_for
-
-    output, tally = output_of(arguments, FORMATS), Tally()
-    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection, writer_for(*output) as writer:
+    tally = Tally()
+    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection, _writer(arguments) as writer:
         for batch in connection.encode_stream(texts, **stream_options(arguments), **options):
             writer.write(batch)
             failed = len(batch.errors)
@@ -77,3 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
             note_failures(batch.errors)
     tell(arguments, tally)
     return 1 if tally.failed else 0
+
+
+def _writer(arguments: argparse.Namespace) -> Writer:
+    from bertstream.cli._vector_writers import writer_for  # which takes the client, that wrong usage does without
+
+    return writer_for(*output_of(arguments, FORMATS))

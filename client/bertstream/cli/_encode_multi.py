@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from bertstream.cli._encoded import (
     Tally,
@@ -26,6 +27,9 @@ from bertstream.cli._options import (
     prompt_options,
     text_options,
 )
+
+if TYPE_CHECKING:
+    from bertstream.cli._multi_vector_writers import Writer
 
 FORMATS = ("summary", "jsonl", "npz")
 
@@ -66,10 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
     if from_files:
         options |= file_options(arguments)
         return run_files(arguments, "encode_multi", sources_of(arguments, arguments.texts), options)
-    from bertstream.cli._multi_vector_writers import vectors_of, writer_for
+    tally = Tally()
+    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection, _writer(arguments) as writer:
+        from bertstream.cli._multi_vector_writers import vectors_of
 
-    output, tally = output_of(arguments, FORMATS), Tally()
-    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection, writer_for(*output) as writer:
         for batch in connection.forward_stream(texts, ["token_vectors"], **stream_options(arguments), **options):
             writer.write(batch)
             rows = [vectors for _, vectors in vectors_of(batch)]
@@ -77,3 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
             note_failures(batch.errors)
     tell(arguments, tally)
     return 1 if tally.failed else 0
+
+
+def _writer(arguments: argparse.Namespace) -> Writer:
+    from bertstream.cli._multi_vector_writers import writer_for  # which takes the client, that wrong usage does without
+
+    return writer_for(*output_of(arguments, FORMATS))
