@@ -64,7 +64,7 @@ def _of_option(name: str) -> dict[str, Any]:
 
 def _of_model(name: str) -> dict[str, Any]:
     """Return the schema of an option of a model's table, which is that of all models where there is one."""
-    of_its_own = {
+    of_its_own: dict[str, dict[str, Any]] = {
         "source": {"type": "string", "minLength": 1},
         "device": {"type": "string", "pattern": r"^(auto|cpu|cuda(:[0-9]{1,3})?)$"},
         "task": {"enum": list(TASKS)},

@@ -63,7 +63,7 @@ SERVING: dict[str, dict[str, Any]] = {
     "mesh": MESH,
     "documented": yaml.safe_load(DOCUMENTED),
 }
-OTHERS = {
+OTHERS: dict[str, dict[str, Any]] = {
     "open": MESH | {"insecure": False},
     "more": {"autoscaling": {"enabled": False}, "replicas": 5},
     "longer": {"config": {"drain_seconds": 61}},

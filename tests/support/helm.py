@@ -37,7 +37,9 @@ def is_installed() -> bool:
 def releases(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Release]:
     """Return the releases of these values, by name, each with the release's name and the namespace `bertstream`."""
     command = [sys.executable, "-m", __name__]
-    done = subprocess.run(command, input=json.dumps(values), stdout=-1, text=True, check=True, timeout=120, cwd=ROOT)
+    done = subprocess.run(
+        command, input=json.dumps(values), stdout=subprocess.PIPE, text=True, check=True, timeout=120, cwd=ROOT
+    )
     return {name: _release(**made) for name, made in json.loads(done.stdout).items()}
 
 
