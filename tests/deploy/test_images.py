@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -77,6 +79,21 @@ def test_what_it_copies_is_there_and_sent() -> None:
 )
 def test_nothing_else_is_sent(path: str) -> None:
     assert not is_sent(path)
+
+
+@pytest.mark.parametrize("stage", [f"build-{image}" for image in IMAGES])
+def test_the_wheel_is_built_where_bertstream_is_not_installed(stage: str) -> None:
+    (built,) = (each for each in of(stage, "RUN") if "deploy.wheel" in each)
+    *variables, python, _, _, output, _ = built[1 : built.index("&&")]
+    assert (python, output) == ("/opt/bertstream/bin/python", "--output")
+    given = dict(each.split("=", 1) for each in variables)
+    # Packages are found without .pth files, and so without what an editable installation adds.
+    path = os.pathsep.join([given.pop("PYTHONPATH", ""), sysconfig.get_path("purelib")])
+    command = [sys.executable, "-S", "-m", "deploy.wheel", "--help"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={"PYTHONPATH": path} | given, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("image", IMAGES)
