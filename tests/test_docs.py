@@ -107,6 +107,13 @@ def test_the_table_of_limits_is_that_of_the_code() -> None:
     assert numbers == [default >> 20 if default == 8 << 20 else default for default in defaults]
 
 
+def test_the_defaults_that_tuning_tells_are_those_of_the_code() -> None:
+    for options, told, _ in table("docs/tuning.md", "Queues and windows"):
+        unit = 1 << 20 if "MiB" in told else 1
+        numbers = [int(number.replace(",", "")) * unit for number in re.findall(r"\d[\d,]*", told)]
+        assert numbers == [FIELDS[name].default for name in re.findall(r"`(\w+)`", options)], options
+
+
 def test_the_table_of_services_is_that_of_the_protos() -> None:
     first = (ROOT / "docs" / "protocol.md").read_text("utf-8").split("\n## ", 1)[0]
     rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| \[.*", first, re.MULTILINE)]
@@ -156,6 +163,12 @@ def test_links_lead_somewhere(document: Path) -> None:
         there = (document.parent / path).resolve() if path else document
         assert there.exists(), f"{target}: there is no such file"
         assert not anchor or anchor in anchors(there), f"{target}: there is no such heading"
+
+
+def test_every_concept_leads_on() -> None:
+    _, *sections = (ROOT / "docs" / "concepts.md").read_text("utf-8").split("\n## ")
+    assert len(sections) > 10
+    assert [each.splitlines()[0] for each in sections if not re.search(r"\]\([^)]+\.md", each)] == []
 
 
 def anchors(document: Path) -> set[str]:
