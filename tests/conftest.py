@@ -31,6 +31,7 @@ from tests.support.checkpoints import (
     tiny_xlm_roberta,
 )
 from tests.support.documented import served_as_documented
+from tests.support.gliner import tiny_gliner, tiny_gliner_bert
 from tests.support.heads import HEAD_MAKERS, LIKE_BERT_MAKERS
 from tests.support.markdown import Documented
 from tests.support.pairs import Pair
@@ -54,6 +55,8 @@ MAKERS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "gte": (tiny_gte, {}),
     "deberta-v2": (tiny_deberta, {}),
     "albert": (tiny_albert, {}),
+    "gliner": (tiny_gliner, {}),
+    "gliner-bert": (tiny_gliner_bert, {}),
     **HEAD_MAKERS,
     **LIKE_BERT_MAKERS,
 }

@@ -114,6 +114,9 @@ class FakeProgram:
     def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
         return torch.stack([fake_pool(text, mode) for text in states.split(lengths)])
 
+    def span_logits(self, head: str, states: Tensor, labels: int) -> Tensor:
+        raise NotImplementedError  # it has no such head
+
     def weights_of(self, ids: Tensor) -> Tensor:
         raise NotImplementedError  # its weights depend on the text
 

@@ -15,12 +15,12 @@ WireType = Literal["float32", "float16", "bfloat16", "int8"]
 Output = (
     Literal["pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions", "pooled_spans"]
     | Literal["mask_candidates", "token_log_probabilities", "label_scores", "token_label_scores", "answer_spans"]
-    | Literal["sparse_weights", "token_vectors", "max_similarities"]
+    | Literal["sparse_weights", "token_vectors", "max_similarities", "entity_spans"]
 )
 HeadName = (
     Literal["fill_mask", "next_sentence", "sequence_classification"]
     | Literal["token_classification", "question_answering", "multiple_choice"]
-    | Literal["multi_vector", "lexical_weights", "static_weights"]
+    | Literal["multi_vector", "lexical_weights", "static_weights", "zero_shot_entities"]
 )
 # The heads that a checkpoint's weights alone may not tell apart.
 TASKS: tuple[HeadName, ...] = (
@@ -80,6 +80,8 @@ class HeadOptions:
     sparse: SparsePooling = SparsePooling()  # for "sparse_weights" of "fill_mask"
     skipped: tuple[int, ...] = ()  # for "sparse_weights" of "lexical_weights": ids that have no weight
     similarity: Similarity = "maxsim"  # for "max_similarities"
+    labels: int = 0  # for "entity_spans": how many of each text's spans are labels, at least one
+    threshold: float = 0.0  # for "entity_spans": what a span's probability must be above
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ class Spans:
 
     For "pooled_spans", the ranges to pool. For "token_vectors" and "max_similarities", single tokens, those that have a
     vector. For "mask_candidates" and "token_log_probabilities", single tokens that are
-    masked already. For "answer_spans", one range a text, in which an answer may lie.
+    masked already. For "answer_spans", one range a text, in which an answer may lie. For "entity_spans", single tokens:
+    those of the labels, then the first token of each word.
     """
 
     counts: NDArray[np.int32]  # [n]
@@ -188,6 +191,8 @@ class Result:
     there are fewer; "answer_spans.none" [n], the score of "no answer".
     "token_vectors" [S, d]; "max_similarities" [n].
     "sparse_weights.counts" [n], "sparse_weights.ids" int32, ".weights" [S], for all texts end to end, by id.
+    "entity_spans.counts" [n], "entity_spans.starts", ".ends" (the last word), ".labels" int32, ".scores" [S], by start,
+    end and label; starts and ends number the text's words.
 
     `wait_seconds` is a hint: how long a small interactive Work would have to wait if it came now, from a caller with no
     other work waiting. It is 0 at an idle worker. `batch_seconds` is how long a full batch of interactive work takes

@@ -27,6 +27,7 @@ HEAD_OUTPUTS: Mapping[Output, HeadOutput] = {
     "mask_candidates": HeadOutput("span", lambda head, model: 8 * head.top_k),
     "token_log_probabilities": HeadOutput("span", lambda head, model: 4),
     "max_similarities": HeadOutput("text", lambda head, model: 4),
+    "entity_spans": HeadOutput("text", lambda head, model: 4 + 16 * head.top_k),
     "sparse_weights": HeadOutput("text", lambda head, model: 4 + 8 * (head.top_k or model.vocabulary_size)),
 }
 

@@ -44,7 +44,12 @@ from bertstream.workers.models import (
     load_model,
 )
 from bertstream.workers.programs import program, weights_file
-from bertstream.workers.programs.description import ModelDescription, MultiVectorDescription, PrecisionTest
+from bertstream.workers.programs.description import (
+    EntityDescription,
+    ModelDescription,
+    MultiVectorDescription,
+    PrecisionTest,
+)
 from bertstream.workers.trust import store
 
 
@@ -63,6 +68,7 @@ class Contents:
     head_warnings: tuple[str, ...]
     multi_vector: MultiVectorDescription | None = None
     adapter: str = ""
+    entities: EntityDescription | None = None
 
     def model(self, target: Target, largest: Mapping[str, torch.Tensor]) -> Model:
         """Return the model with all of the weights.
@@ -149,6 +155,7 @@ def write_model(
 def _read(root: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS) -> Contents:
     checkpoint = checkpoints.transformer_folder(root)
     config = checkpoints.read_config(checkpoint, root, Task(options.head))
+    gliner = checkpoints.read_gliner(root)
     adapter = config.adapters.number(options.adapter, root)
     sentence = checkpoints.read_sentence_settings(root, config.shape.hidden_size, config.family.own_encoders)
     if options.adapter:
@@ -156,12 +163,17 @@ def _read(root: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS)
     if not config.shape.TAILS:
         sentence = sentence.without_tails(config.family.name)
     _refuse(root, (*config.unsupported, *sentence.unsupported), options)
-    tokenizer = checkpoints.read_tokenizer(checkpoint, config.family)
+    tokenizer = checkpoints.read_tokenizer(checkpoints.tokenizer_folder(checkpoint), config.family)
     if sentence.multi_vector is not None:
         tokenizer = checkpoints.with_markers(tokenizer, sentence.multi_vector)
     files = checkpoints.weight_files(checkpoint)
     found = checkpoints.read_weights(files, lambda done, total: tell("read", done, total))
     found = checkpoints.merge_adapters(found, config.adapters, adapter)
+    of_spans = checkpoints.NO_HEADS
+    if gliner is not None:
+        parts = checkpoints.take_apart(found, gliner, config.shape)
+        found, of_spans, config = parts.encoder, parts.heads, replace(config, shape=parts.shape)
+        tokenizer = checkpoints.with_marks(tokenizer, gliner, config.shape.vocabulary_size)
     found, projection = checkpoints.without_projection(found, config.architecture)
     side = checkpoints.encoder_side(found, config)
     weights = checkpoints.convert_weights(side, config.family, config.shape)
@@ -177,11 +189,12 @@ def _read(root: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS)
         names = checkpoints.token_ids(tokenizer.definition)
         modules[STATIC_WEIGHTS] = checkpoints.read_static_weights(folder, names, config.shape.vocabulary_size)
     weights = {ENCODER_PREFIX + name: weight for name, weight in weights.items()}
-    joined = checkpoints.joined_heads(heads, of_tokens)
+    joined = checkpoints.joined_heads(heads, of_tokens, of_spans)
     multi_vector, lost = _multi_vector(sentence, tokenizer, of_tokens)
     told = (*(warning or heads.warnings), *lost, *config.adapters.warnings(options.adapter))
     return Contents(
         *(config, sentence, tokenizer, weights, modules, joined, decoder, generation, told, multi_vector),
+        entities=None if gliner is None else gliner.description,
         adapter=options.adapter,
     )
 
@@ -292,6 +305,7 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
         sparse_pooling=sentence.sparse,
         multi_vector=contents.multi_vector,
         adapter=contents.adapter,
+        zero_shot_entities=contents.entities,
         prompts=sentence.prompts,
         default_prompt_name=sentence.default_prompt_name,
         lowercase=sentence.lowercase,

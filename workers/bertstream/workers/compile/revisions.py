@@ -74,7 +74,8 @@ def revision_of(
     everything = sorted({*sources.settings_files(checkpoint), *sources.all_weight_files(checkpoint)})
     for number, path in enumerate(everything):
         tell("check", number, len(everything))
-        digest.update(f"\0{path.relative_to(checkpoint)}\0".encode())
+        its = path.relative_to(checkpoint) if path.is_relative_to(checkpoint) else path.name
+        digest.update(f"\0{its}\0".encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:32]

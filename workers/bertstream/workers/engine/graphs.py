@@ -255,6 +255,9 @@ class RecordedProgram:
     def vocabulary_size(self) -> int:
         return self._plain.vocabulary_size
 
+    def span_logits(self, head: str, states: Tensor, labels: int) -> Tensor:
+        return self._plain.span_logits(head, states, labels)
+
     def weights_of(self, ids: Tensor) -> Tensor:
         return self._plain.weights_of(ids)
 

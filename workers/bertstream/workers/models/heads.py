@@ -15,6 +15,7 @@ from bertstream.workers.models.activations import Activation
 from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.sentence import new_step
 from bertstream.workers.models.shape import EncoderShape, HeadShape, Operators
+from bertstream.workers.models.spans import SpanHead
 
 
 class VocabularyHead(nn.Module):
@@ -97,15 +98,17 @@ def activation(name: str, *, invariant: bool) -> nn.Module:
     return Activation(name, invariant=invariant) if name else nn.Identity()
 
 
+SPANS = "spans"
 # A head of another kind is a class that is made from the two shapes and the operators, has `reads_pooler`, and is
-# called as these are.
+# called as these are; but one of spans reads the words and labels of a text together.
 KINDS: Mapping[str, Callable[[EncoderShape, HeadShape, Operators], nn.Module]] = {
     "vocabulary": VocabularyHead,
     "linear": LinearHead,
     "steps": StepsHead,
+    SPANS: SpanHead,
 }
 # Those of these kinds keep their weights in float32, whatever the precision of the model.
-FLOAT32_KINDS = ("steps",)
+FLOAT32_KINDS = ("steps", SPANS)
 
 
 def new_head(shape: EncoderShape, head: HeadShape, operators: Operators) -> nn.Module:
@@ -115,7 +118,7 @@ def new_head(shape: EncoderShape, head: HeadShape, operators: Operators) -> nn.M
 
 def state_name(head: HeadShape, weight: str) -> str:
     """Return a Model's name for this weight of a head."""
-    return f"heads.{head.name}.{weight}"
+    return f"span_heads.0.{weight}" if head.kind == SPANS else f"heads.{head.name}.{weight}"
 
 
 def weight_shapes(shape: EncoderShape, head: HeadShape) -> dict[str, torch.Size]:

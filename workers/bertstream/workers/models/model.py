@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bertstream.workers.models.architectures import encoder_of
 from bertstream.workers.models.attention import Wanted, wanted_weights
-from bertstream.workers.models.heads import new_head
+from bertstream.workers.models.heads import SPANS, new_head
 from bertstream.workers.models.pooling import POOLINGS, PoolingModule
 from bertstream.workers.models.segments import Segments, segments, segments_at, segments_with_tails
 from bertstream.workers.models.sentence import SentenceModules
@@ -33,7 +33,9 @@ class Model(nn.Module):
         super().__init__()
         self.encoder = encoder_of(shape, operators)
         # Keyed by name. A loop over no heads leaves nothing in the program.
-        self.heads = nn.ModuleDict({head.name: new_head(shape, head, operators) for head in heads})
+        by_rows = [head for head in heads if head.kind != SPANS]
+        self.heads = nn.ModuleDict({head.name: new_head(shape, head, operators) for head in by_rows})
+        self.span_heads = nn.ModuleList([new_head(shape, head, operators) for head in heads if head.kind == SPANS])
         self.poolings = nn.ModuleDict({mode: PoolingModule(mode) for mode in POOLINGS})
         self.sentence = SentenceModules(sentence, operators)
         self.static = nn.ModuleList([StaticWeights(static_weights)] if static_weights else [])
@@ -167,6 +169,17 @@ class Model(nn.Module):
         for key, head in self.heads.items():
             if key == name:
                 logits = head(self.encoder.pooler(states) if head.reads_pooler else states, self.encoder.words())
+        return logits
+
+    @torch.jit.export
+    def span_logits(self, states: Tensor, labels: int) -> Tensor:
+        """Score the spans of one text's words by its labels.
+
+        states: [C + W, H], of the `labels`, then of the words -> [W, K, C] float32.
+        """
+        logits = states
+        for head in self.span_heads:
+            logits = head(states, labels)
         return logits
 
     @torch.jit.export

@@ -79,7 +79,7 @@ class HeadShape:
     """Hold the sizes and switches of a task head, which the family's tables and config.json fill in."""
 
     name: str  # one of contract.HeadName
-    outputs: int  # logits in a row; the vocabulary's size for "vocabulary"
+    outputs: int  # logits in a row; the vocabulary's size for "vocabulary", the most words of a span for "spans"
     kind: str = "linear"  # one of heads.KINDS
     tied: bool = True  # for "vocabulary": the matrix is that of the word embeddings
     reads_pooler: bool = False  # reads what the pooler makes of the first token, not its state
@@ -88,6 +88,8 @@ class HeadShape:
     activation: str = ""  # after the dense layer; "" for none
     pooling: TextPooling = "cls"  # for heads of whole texts
     steps: tuple[VectorShape, ...] = ()  # for "steps": what is done to each token's state, one after the other
+    width: int = 0  # for "spans", as is the next: of words' and labels' vectors
+    recurrent_layers: int = 0  # LSTMs that read the words first
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,16 @@ class MultiVectorDescription(Struct, frozen=True, forbid_unknown_fields=True):
     skips_first: bool = False  # whether a text's first token has no vector
 
 
+class EntityDescription(Struct, frozen=True, forbid_unknown_fields=True):
+    """Describe a model that finds entities by the caller's labels (GLiNER), by its head "zero_shot_entities"."""
+
+    longest: int  # the most words of an entity
+    max_words: int  # the most words of a text that the model was trained for
+    label_token: str  # stands before each label
+    text_token: str  # stands between the labels and the text
+    reads_name: bool = False  # whether a label's state is that of the first token of its name, not of the label_token
+
+
 class PrecisionTest(Struct, frozen=True, forbid_unknown_fields=True):
     """Hold the worst differences that a self-test at compile time found, over made-up texts of different lengths."""
 
@@ -106,6 +116,7 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     sparse_pooling: SparseDefault | None = None  # None where the checkpoint is not for sparse vectors (SPLADE)
     multi_vector: MultiVectorDescription | None = None
     adapter: str = ""  # the task whose adapter is a part of the weights, one of contract.ADAPTER_TASKS; "" for none
+    zero_shot_entities: EntityDescription | None = None
     prompts: dict[str, str] = {}
     default_prompt_name: str = ""
     lowercase: bool = False  # lower-case texts before tokenizing, on top of what the tokenizer does

@@ -129,6 +129,12 @@ class Program(Protocol):
         states: [rows, H] -> [rows, outputs].
         """
 
+    def span_logits(self, head: str, states: Tensor, labels: int) -> Tensor:
+        """Return logits of the spans of one text's words, by the head "zero_shot_entities".
+
+        states: [C + W, H], the last layer's of the text's labels and of its words -> [W, K, C] float32.
+        """
+
     def weights_of(self, ids: Tensor) -> Tensor:
         """Return the weights that ids have whatever the text, by the head "static_weights".
 

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = "program.pt"
 GENERATING = ("causal_lm", "sequence_to_sequence")
+OF_SPANS = ("zero_shot_entities",)
 
 
 class ProgramError(Exception):
@@ -209,7 +210,7 @@ class ScriptedProgram:
 
     @torch.inference_mode()
     def logits(self, head: str, states: Tensor) -> Tensor:
-        """Return logits in the program's precision, of a head that does not generate.
+        """Return logits in the program's precision, of a head that neither generates nor reads spans.
 
         states: [rows, H], the last layer's of the tokens that the head reads -> [rows, outputs]: of masked tokens for
         "fill_mask", [M, V]; of texts' first tokens, or pooled as whole_text_heads says, for "next_sentence", [n, 2],
@@ -218,10 +219,21 @@ class ScriptedProgram:
         ends here. "multi_vector", [T, D], and "lexical_weights", [T, 1], are of any tokens, and float32. Raises
         ValueError where there is no such head.
         """
-        self._check_head(head, tuple(name for name in self.description.heads if name not in GENERATING))
+        self._check_head(head, tuple(name for name in self.description.heads if name not in (*GENERATING, *OF_SPANS)))
         if self.whole_text_heads.get(head) == "checkpoint":
             raise ValueError(f"this model's head {head!r} reads whole texts")
         logits: Tensor = self._module.logits(head, states)
+        return logits
+
+    @torch.inference_mode()
+    def span_logits(self, head: str, states: Tensor, labels: int) -> Tensor:
+        """Return logits of one text's spans of up to K words, by their first word and their length.
+
+        states: [C + W, H], the last layer's of the `labels` and of the words, at least one each -> [W, K, C] float32;
+        what goes beyond the last word means nothing. Raises ValueError where there is no such head.
+        """
+        self._check_head(head, OF_SPANS)
+        logits: Tensor = self._module.span_logits(states, labels)
         return logits
 
     @torch.inference_mode()

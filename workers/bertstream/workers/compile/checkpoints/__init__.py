@@ -4,8 +4,15 @@ from bertstream.workers.compile.checkpoints.adapters import merge_adapters
 from bertstream.workers.compile.checkpoints.config import CheckpointConfig, read_config
 from bertstream.workers.compile.checkpoints.decoder_weights import FoundDecoder, encoder_side, find_decoder
 from bertstream.workers.compile.checkpoints.generation_settings import GenerationSettings, read_generation
+from bertstream.workers.compile.checkpoints.gliner import (
+    GlinerParts,
+    GlinerSettings,
+    read_gliner,
+    take_apart,
+    with_marks,
+)
 from bertstream.workers.compile.checkpoints.head_settings import Task, of_modules
-from bertstream.workers.compile.checkpoints.head_weights import FoundHeads, find_heads
+from bertstream.workers.compile.checkpoints.head_weights import NO_HEADS, FoundHeads, find_heads
 from bertstream.workers.compile.checkpoints.inferred_tasks import Inferred, infer_task
 from bertstream.workers.compile.checkpoints.markers import describe_multi_vector, with_markers
 from bertstream.workers.compile.checkpoints.sentence_settings import SentenceSettings, read_sentence_settings
@@ -29,17 +36,21 @@ from bertstream.workers.compile.sources import (
     resolve,
     settings_files,
     static_weights_folder,
+    tokenizer_folder,
     transformer_folder,
     weight_files,
 )
 
 __all__ = [
     "EMBEDDED_NAME",
+    "NO_HEADS",
     "CheckpointConfig",
     "CheckpointError",
     "FoundDecoder",
     "FoundHeads",
     "GenerationSettings",
+    "GlinerParts",
+    "GlinerSettings",
     "Inferred",
     "SentenceSettings",
     "Task",
@@ -60,6 +71,7 @@ __all__ = [
     "of_modules",
     "read_config",
     "read_generation",
+    "read_gliner",
     "read_sentence_settings",
     "read_sentence_weights",
     "read_static_weights",
@@ -68,9 +80,12 @@ __all__ = [
     "resolve",
     "settings_files",
     "static_weights_folder",
+    "take_apart",
     "token_ids",
+    "tokenizer_folder",
     "transformer_folder",
     "weight_files",
     "with_markers",
+    "with_marks",
     "without_projection",
 ]

@@ -21,6 +21,7 @@ from bertstream.workers.compile.checkpoints.head_settings import (
 from bertstream.workers.compile.sources.bounds import check_count, check_share, shown
 from bertstream.workers.compile.sources.errors import CheckpointError
 from bertstream.workers.compile.sources.files import read_object
+from bertstream.workers.compile.sources.gliner import encoder_settings
 from bertstream.workers.models import SUPPORTED_ACTIVATIONS, EncoderShape
 
 # Settings that change the numbers in ways we do not compute: key -> the values that change nothing.
@@ -73,17 +74,17 @@ def read_config(directory: Path, root: Path | None = None, task: Task = NO_TASK)
 
     root: the checkpoint's own folder, where it is another one. task: what else is known of the head.
     """
-    values, root = read_object(directory / "config.json"), root or directory
+    (path, values), root = encoder_settings(directory), root or directory
     if values.get("model_type") != _ENCODER_DECODER:
-        architecture = _architecture(values, directory / "config.json")
-        config = _parse(directory, values, _ALONE, architecture, root, task)
+        architecture = _architecture(values, path)
+        config = _parse(path, values, _ALONE, architecture, root, task)
         return replace(config, names_class=bool(values.get("architectures")), hints=read_hints(root, values))
     if task.name:
-        raise CheckpointError(f"{directory / 'config.json'}: an encoder-decoder has no head for {task.name}")
-    encoder, decoder = (_part(values, name, directory / "config.json") for name in ("encoder", "decoder"))
+        raise CheckpointError(f"{path}: an encoder-decoder has no head for {task.name}")
+    encoder, decoder = (_part(values, name, path) for name in ("encoder", "decoder"))
     return replace(
-        _parse(directory, encoder, _ENCODER, "EncoderDecoderModel"),
-        decoder=_parse(directory, decoder, _DECODER, CAUSAL[0]),
+        _parse(path, encoder, _ENCODER, "EncoderDecoderModel"),
+        decoder=_parse(path, decoder, _DECODER, CAUSAL[0]),
         shares_sides=values.get("tie_encoder_decoder") is True,
     )
 
@@ -122,21 +123,20 @@ def _part(values: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
 
 
 def _parse(
-    directory: Path,
+    path: Path,
     values: dict[str, Any],
     place: str,
     architecture: str,
     root: Path | None = None,
     task: Task = NO_TASK,
 ) -> CheckpointConfig:
-    path = directory / "config.json"
     family = _family(values, path)
-    own_code = _own_code(directory, values, family)
+    own_code = _own_code(path.parent, values, family)
     values = _read(family, {**family.defaults, **values}, path)
     _check_supported(values, family, place, path)
     is_decoder = values.get("is_decoder") is True
     shape = _shape(family, values, path, {"causal": True} if is_decoder else {})
-    heads = read_head_settings(directory, values, family.heads, architecture, shape, task, root)
+    heads = read_head_settings(path.parent, values, family.heads, architecture, shape, task, root)
     adapters = read_adapters(values, path)
     return CheckpointConfig(
         family, architecture, shape, heads, is_decoder=is_decoder, own_code=own_code, adapters=adapters

@@ -28,6 +28,9 @@ class FoundHeads:
     warnings: tuple[str, ...]
 
 
+NO_HEADS = FoundHeads((), {}, ())
+
+
 def find_heads(weights: Mapping[str, Tensor], words: Tensor, config: CheckpointConfig) -> FoundHeads:
     """Return those of the heads allowed by the configuration that are in the checkpoint's `weights`.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bertstream.workers.compile.checkpoints.head_weights import FoundHeads
+from bertstream.workers.compile.checkpoints.head_weights import NO_HEADS, FoundHeads
 from bertstream.workers.compile.checkpoints.multi_vector import STANFORD, MultiVectorSettings
 from bertstream.workers.compile.checkpoints.sentence_weights import read_module_weights
 from bertstream.workers.compile.checkpoints.weights import joined, read_weights
@@ -40,17 +40,18 @@ def find_token_heads(
     """Return the heads that read each token's state. Raises CheckpointError that names what does not fit."""
     if settings is not None and settings.steps:
         return _of_settings(root, settings, projection, encoder)
-    found = FoundHeads((), {}, ())
+    found = NO_HEADS
     for name, file in ((_MULTI_VECTOR, MULTI_VECTOR_WEIGHTS), (_LEXICAL, LEXICAL_WEIGHTS)):
         if (root / file).exists():
             found = joined_heads(found, _of_file(root / file, name, encoder.hidden_size))
     return found
 
 
-def joined_heads(first: FoundHeads, second: FoundHeads) -> FoundHeads:
-    """Return the heads of both."""
-    warnings = (*first.warnings, *second.warnings)
-    return FoundHeads((*first.shapes, *second.shapes), {**first.weights, **second.weights}, warnings)
+def joined_heads(*found: FoundHeads) -> FoundHeads:
+    """Return the heads of all of these."""
+    shapes = tuple(shape for each in found for shape in each.shapes)
+    weights = {name: weight for each in found for name, weight in each.weights.items()}
+    return FoundHeads(shapes, weights, tuple(warning for each in found for warning in each.warnings))
 
 
 def describe_file_head(heads: FoundHeads) -> MultiVectorDescription | None:

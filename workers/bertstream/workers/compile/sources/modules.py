@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertstream.workers.compile.sources import gliner
 from bertstream.workers.compile.sources.bounds import file_problem
 from bertstream.workers.compile.sources.errors import CheckpointError
 from bertstream.workers.compile.sources.files import read_json, read_object
@@ -126,3 +127,4 @@ def settings_files(root: Path) -> Iterator[Path]:
     for path in {path for folder in folders for pattern in _SETTINGS_GLOBS for path in folder.glob(pattern)}:
         if path.is_file() and not file_problem(path):
             yield path
+    yield from gliner.named_files(root)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from bertstream.workers.compile.sources import gliner, hub
 from bertstream.workers.compile.sources.errors import CheckpointError
 from bertstream.workers.compile.sources.modules import (
     COLBERT_SETTINGS,
@@ -40,13 +40,13 @@ SETTINGS_PATTERNS = (
     "merges.txt",
     "*.model",
     COLBERT_SETTINGS,
+    gliner.FILE_NAME,
     *TOKEN_WEIGHTS,
 )
 SAFETENSORS_PATTERNS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 PICKLE_PATTERNS = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 
 ROOT = "."  # the checkpoint's own folder, relative to itself
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
 def resolve(source: str | Path) -> Path:
@@ -59,7 +59,7 @@ def resolve(source: str | Path) -> Path:
     if path.exists():
         return _local(path)
     name = str(source)
-    if isinstance(source, Path) or name.startswith((".", "/", "~")) or not _HUB_NAME.fullmatch(name):
+    if isinstance(source, Path) or name.startswith((".", "/", "~")) or not hub.is_hub_name(name):
         raise CheckpointError(f"there is no directory {name}")
     return from_hub(name)
 
@@ -73,7 +73,7 @@ def _local(path: Path) -> Path:
 
 def _check_has_encoder(directory: Path, name: str) -> None:
     """Refuse a directory without an encoder, which sentence-transformers may have put into a folder of its own."""
-    if (transformer_folder(directory) / "config.json").is_file():
+    if (transformer_folder(directory) / "config.json").is_file() or (directory / gliner.FILE_NAME).is_file():
         return
     if modules := read_modules(directory):
         raise CheckpointError(
@@ -84,15 +84,15 @@ def _check_has_encoder(directory: Path, name: str) -> None:
 
 def from_hub(name: str) -> Path:
     """Resolve a name on the hub alone, never a directory of this machine. Raises CheckpointError."""
-    if not _HUB_NAME.fullmatch(name):
+    if not hub.is_hub_name(name):
         raise CheckpointError(f"{name} is not a name on the hub")
-    directory = _snapshot(name, SETTINGS_PATTERNS + SAFETENSORS_PATTERNS)
+    directory = hub.snapshot(name, SETTINGS_PATTERNS + SAFETENSORS_PATTERNS)
     folders = _folders_with_weights(directory)
     if folders != [ROOT]:
-        directory = _snapshot(name, _below(folders, SETTINGS_PATTERNS + SAFETENSORS_PATTERNS))
+        directory = hub.snapshot(name, _below(folders, SETTINGS_PATTERNS + SAFETENSORS_PATTERNS))
     if lacking := [folder for folder in folders if not _has_any(directory / folder, SAFETENSORS_PATTERNS)]:
         # One more small question to the hub, so that the same weights are not downloaded in two formats.
-        directory = _snapshot(name, _below(lacking, SETTINGS_PATTERNS + PICKLE_PATTERNS))
+        directory = hub.snapshot(name, _below(lacking, SETTINGS_PATTERNS + PICKLE_PATTERNS))
     _check_has_encoder(directory, f"{name} on the hub")
     return directory
 
@@ -111,25 +111,6 @@ def _below(folders: Sequence[str], patterns: tuple[str, ...]) -> tuple[str, ...]
 
 def _has_any(directory: Path, patterns: tuple[str, ...]) -> bool:
     return any(True for pattern in patterns for _ in directory.glob(pattern))
-
-
-def _snapshot(name: str, patterns: tuple[str, ...]) -> Path:
-    try:
-        import huggingface_hub  # not needed for local checkpoints
-    except ImportError as error:
-        raise CheckpointError(
-            f"there is no directory {name}, and huggingface_hub, which would look it up on the hub, is not installed"
-        ) from error
-    try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(patterns)))
-    except Exception as error:  # the exceptions come from several libraries, depending on the transport in use
-        raise CheckpointError(
-            f"there is no directory {name}, and the hub did not give it: {_first_line(error)}"
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def embedded() -> Path:

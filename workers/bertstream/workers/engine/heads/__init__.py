@@ -11,7 +11,14 @@ from torch import Tensor
 
 from bertstream.workers.contract import Output
 from bertstream.workers.engine.batch import Prepared
-from bertstream.workers.engine.heads import answer_spans, labels, masked_tokens, max_similarities, sparse_weights
+from bertstream.workers.engine.heads import (
+    answer_spans,
+    entity_spans,
+    labels,
+    masked_tokens,
+    max_similarities,
+    sparse_weights,
+)
 from bertstream.workers.engine.heads.asking import Asking, Named
 from bertstream.workers.programs.interface import Program
 
@@ -24,6 +31,7 @@ HEAD_OUTPUTS: Mapping[Output, Callable[[Asking, int], Named]] = {
     "token_log_probabilities": masked_tokens.token_log_probabilities,
     "sparse_weights": sparse_weights.sparse_weights,
     "max_similarities": max_similarities.max_similarities,
+    "entity_spans": entity_spans.entity_spans,
 }
 
 
