@@ -402,7 +402,7 @@ class Model(_message.Message):
     def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Task heads that the checkpoint has: "fill_mask", "next_sentence", "sequence_classification",
         "token_classification", "question_answering", "multiple_choice", "causal_lm", "sequence_to_sequence",
-        "multi_vector", "lexical_weights", "static_weights".
+        "multi_vector", "lexical_weights", "static_weights", "zero_shot_entities".
         """
 
     @_builtins.property

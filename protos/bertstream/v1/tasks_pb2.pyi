@@ -1050,6 +1050,10 @@ class ClassifyTokenOptions(_message.Message):
     WINDOWS_FIELD_NUMBER: _builtins.int
     STRIDE_FIELD_NUMBER: _builtins.int
     OFFSET_UNIT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    NESTED_FIELD_NUMBER: _builtins.int
+    MULTI_LABEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name; empty means the default model."""
     priority: _types_pb2.Priority.ValueType
@@ -1064,6 +1068,12 @@ class ClassifyTokenOptions(_message.Message):
     """The tokens that two neighbouring windows share. Unset: a quarter of a window."""
     offset_unit: _tokenization_pb2.OffsetUnit.ValueType
     """The unit of `starts` and `ends`."""
+    threshold: _builtins.float
+    """What the probability of an entity must be above, between 0 and 1. Unset: 0.5."""
+    nested: _builtins.bool
+    """Let entities lie within each other; otherwise they share no word."""
+    multi_label: _builtins.bool
+    """Let the same words be an entity of several labels."""
     @_builtins.property
     def truncation(self) -> _types_pb2.TruncationOptions:
         """What to do with long texts. Where `windows` is set, max_length is that of a window."""
@@ -1071,6 +1081,13 @@ class ClassifyTokenOptions(_message.Message):
     @_builtins.property
     def ignored_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels left out of the answer; empty means "O" alone."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What to look for, in plain words, for a checkpoint that reads labels together with the text (GLiNER); such a
+        checkpoint needs at least one, and any other has labels of its own. `aggregation`, `ignored_labels` and
+        `keep_all_labels` go with the latter, and what follows here with the former.
+        """
 
     def __init__(
         self,
@@ -1084,14 +1101,23 @@ class ClassifyTokenOptions(_message.Message):
         windows: _builtins.bool = ...,
         stride: _builtins.int | None = ...,
         offset_unit: _tokenization_pb2.OffsetUnit.ValueType = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        threshold: _builtins.float | None = ...,
+        nested: _builtins.bool = ...,
+        multi_label: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "stride", b"stride", "truncation", b"truncation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "_threshold", b"_threshold", "stride", b"stride", "threshold", b"threshold", "truncation", b"truncation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "aggregation", b"aggregation", "ignored_labels", b"ignored_labels", "keep_all_labels", b"keep_all_labels", "model", b"model", "offset_unit", b"offset_unit", "priority", b"priority", "stride", b"stride", "truncation", b"truncation", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "_threshold", b"_threshold", "aggregation", b"aggregation", "ignored_labels", b"ignored_labels", "keep_all_labels", b"keep_all_labels", "labels", b"labels", "model", b"model", "multi_label", b"multi_label", "nested", b"nested", "offset_unit", b"offset_unit", "priority", b"priority", "stride", b"stride", "threshold", b"threshold", "truncation", b"truncation", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stride: _TypeAlias = _typing.Literal["stride"]  # noqa: Y015
     _WhichOneofArgType__stride: _TypeAlias = _typing.Literal["_stride", b"_stride"]  # noqa: Y015
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stride) -> _WhichOneofReturnType__stride | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
 
 Global___ClassifyTokenOptions: _TypeAlias = ClassifyTokenOptions  # noqa: Y015
 
@@ -1114,7 +1140,9 @@ class Entities(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The label of each, for all texts end to end; without B- or I- unless the aggregation is NONE."""
+        """The label of each, for all texts end to end; without B- or I- unless the aggregation is NONE, or as the caller
+        spells it.
+        """
 
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -1122,7 +1150,9 @@ class Entities(_message.Message):
 
     @_builtins.property
     def words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The token, or the tokens put together, as the tokenizer spells them."""
+        """The token, or the tokens put together, as the tokenizer spells them; with the caller's labels, as they stand in the
+        text.
+        """
 
     @_builtins.property
     def starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

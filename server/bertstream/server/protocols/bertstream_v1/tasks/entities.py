@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bertstream.server.core.errors import invalid
+from bertstream.server.core.errors import invalid, not_suitable
 from bertstream.server.core.tasks.base import HeadModel, require_head
 from bertstream.server.core.tasks.entities import ClassifyTokens
 from bertstream.server.core.tasks.entities_groups import Aggregation, Tags
+from bertstream.server.core.tasks.zero_shot_entities import HEAD, FindEntities
 from bertstream.server.core.tokenization import TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
+from bertstream.server.protocols.bertstream_v1.tasks.zero_shot_entities import parse_find_entities
 from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_priority,
@@ -27,11 +29,21 @@ from bertstream.workers.contract import HeadOptions, OutputOptions
 AGGREGATIONS: Mapping[int, Aggregation] = names_in(tasks_pb2.AggregationStrategy, Aggregation, "simple")
 
 
+def parse_entities(
+    options: tasks_pb2.ClassifyTokenOptions, model: HeadModel, default_priority: int, path: str = "options"
+) -> Asked[ClassifyTokens, tasks_pb2.ClassifyTokenOptions] | Asked[FindEntities, tasks_pb2.ClassifyTokenOptions]:
+    """Parse the options for the kind of the model: whether it has labels, or reads the caller's. Raises as both do."""
+    if HEAD in model.description.heads:
+        return parse_find_entities(options, model, default_priority, path)
+    return parse_classify_tokens(options, model, default_priority, path)
+
+
 def parse_classify_tokens(
     options: tasks_pb2.ClassifyTokenOptions, model: HeadModel, default_priority: int, path: str = "options"
 ) -> Asked[ClassifyTokens, tasks_pb2.ClassifyTokenOptions]:
-    """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    """Parse the options. Raises INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
     require_head(model.description, "token_classification")
+    _refuse_labels(options, path)
     truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
     aggregation = name_of(AGGREGATIONS, options.aggregation, f"{path}.aggregation")
     stride = _stride(options, truncation.max_length, path)
@@ -66,6 +78,20 @@ def parse_classify_tokens(
         np.array([name not in ignored for name in names], np.bool_),
     )
     return Asked(task, effective)
+
+
+def _refuse_labels(options: tasks_pb2.ClassifyTokenOptions, path: str) -> None:
+    """Raise HEAD_NOT_SUITABLE for labels of the caller's, and INVALID_COMBINATION for what goes with them."""
+    if options.labels:
+        raise not_suitable(f"this checkpoint has labels of its own: leave {path}.labels out, or ask a GLiNER model")
+    for name, is_set in (
+        ("threshold", options.HasField("threshold")),
+        ("nested", options.nested),
+        ("multi_label", options.multi_label),
+    ):
+        if is_set:
+            about = "it goes with labels, and this checkpoint has its own"
+            raise invalid(f"{path}.{name}", about, "INVALID_COMBINATION")
 
 
 def _stride(options: tasks_pb2.ClassifyTokenOptions, max_length: int, path: str) -> int | None:

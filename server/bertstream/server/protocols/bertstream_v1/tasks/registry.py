@@ -10,7 +10,7 @@ from bertstream.server.core.errors import invalid
 from bertstream.server.protocols.bertstream_v1.tasks.answers import parse_answer_questions
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Parse
 from bertstream.server.protocols.bertstream_v1.tasks.choices import parse_choose
-from bertstream.server.protocols.bertstream_v1.tasks.entities import parse_classify_tokens
+from bertstream.server.protocols.bertstream_v1.tasks.entities import parse_entities
 from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classify, parse_rerank_pairs
 from bertstream.server.protocols.bertstream_v1.tasks.likelihoods import parse_score_text
 from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_fill_mask
@@ -26,7 +26,7 @@ TASKS: Mapping[str, Parse] = {
     "classify_text": parse_classify,
     "zero_shot": parse_zero_shot,
     "rerank": parse_rerank_pairs,
-    "classify_tokens": parse_classify_tokens,
+    "classify_tokens": parse_entities,
     "answer": parse_answer_questions,
     "choose": parse_choose,
     "encode_sparse": parse_encode_sparse,
