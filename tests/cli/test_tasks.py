@@ -156,6 +156,15 @@ def test_entities_as_json(server: FakeServer, capsys: Capture) -> None:
     assert found == [("O", 1), ("B-ENT", 2), ("O", 3)]
 
 
+def test_entities_by_labels(server: FakeServer, capsys: Capture) -> None:
+    options = ["--labels", "person, big city", "--threshold", "0.25", "--nested", "--multi-label"]
+    assert main(["entities", "so Angela met", *options]) == 0
+    assert "Angela" in capsys.readouterr().out
+    seen = server.seen.requests[-1].options
+    assert (list(seen.labels), seen.threshold) == (["person", "big city"], 0.25)
+    assert (seen.nested, seen.multi_label) == (True, True)
+
+
 def test_answer(server: FakeServer, capsys: Capture, stdin: Any, tmp_path: Path) -> None:
     assert main(["answer", "Who?", "Olaf did", "--top-k", "2", "--max-length", "50"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()

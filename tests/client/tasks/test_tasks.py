@@ -310,6 +310,7 @@ def test_a_head_that_is_not_there(server: FakeServer, client: Any) -> None:
         (ValueError, "targets is empty", lambda c: c.fill_mask("[MASK]", targets=[])),
         (TypeError, "targets must be a list", lambda c: c.fill_mask("[MASK]", targets=np.array([3, 4]))),
         (TypeError, "ignored_labels must be a list", lambda c: c.entities("a", ignored_labels="O")),
+        (TypeError, "labels must be a list of str", lambda c: c.entities("a", labels="person")),
         (ValueError, "aggregation must be one of 'none', 'simple'", lambda c: c.entities("a", aggregation="x")),
         (ValueError, "stride goes with windows", lambda c: c.entities("a", stride=3)),
         (ValueError, "stride goes with windows", lambda c: c.entities("a", stride=0)),
@@ -361,6 +362,9 @@ def test_options_in_effect(client: Any) -> None:
     done = reports[-1].options
     assert (done.aggregation, done.ignored_labels, done.windows, done.stride) == ("simple", ("O", "ENT"), True, 4)
     assert done.offset_unit == "code_points"
+    client.entities("a", labels=["x", "y"], threshold=0.25, nested=True, report=reports.append)
+    done = reports[-1].options
+    assert (done.labels, done.threshold, done.nested, done.multi_label) == (("x", "y"), 0.25, True, False)
     client.answer("a", "b", report=reports.append)
     done = reports[-1].options
     assert (done.top_k, done.max_length, done.stride, done.max_answer_tokens, done.truncation) == (1, 384, 128, 15, "")
@@ -378,6 +382,11 @@ def test_options_reach_the_server(server: FakeServer, client: Any) -> None:
     seen = seen_options(server)
     assert (seen.aggregation, seen.keep_all_labels) == (tasks.AGGREGATION_STRATEGY_MAX, True)
     assert (seen.offset_unit, seen.HasField("truncation")) == (tokenization.OFFSET_UNIT_UTF8_BYTES, False)
+    assert (list(seen.labels), seen.HasField("threshold")) == ([], False)
+    client.entities("a", labels=("x", "y"), threshold=0.25, nested=True, multi_label=True)
+    seen = seen_options(server)
+    assert (list(seen.labels), seen.threshold, seen.nested, seen.multi_label) == (["x", "y"], 0.25, True, True)
+    assert seen.aggregation == tasks.AGGREGATION_STRATEGY_UNSPECIFIED
     client.answer(
         "a", "b", max_length=50, stride=9, max_answer_tokens=4, allow_no_answer=True, allow_partial_words=True
     )

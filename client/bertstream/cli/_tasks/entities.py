@@ -23,6 +23,7 @@ examples:
   bertstream entities "Angela Merkel" --aggregation none    the label of each token
   bertstream entities - --windows --json < documents.txt    one JSON object per line; long texts in overlapping windows
   bertstream entities documents.jsonl.gz --windows -o entities.parquet
+  bertstream entities "Angela Merkel likes plums." --labels politician,fruit --threshold 0.3    by a GLiNER model
 
 Terminals show entities coloured within their text, unless NO_COLOR is set; elsewhere they are printed as a table."""
 
@@ -42,6 +43,12 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--stride", type=int, metavar="TOKENS", help="tokens that windows share (default: a quarter of a window)"
     )
+    parser.add_argument("--labels", type=words, metavar="LABEL,…", help="what to look for (GLiNER models alone)")
+    parser.add_argument(
+        "--threshold", type=float, metavar="SCORE", help="with --labels, what scores must be above (default: 0.5)"
+    )
+    parser.add_argument("--nested", action="store_true", help="with --labels, entities may lie within each other")
+    parser.add_argument("--multi-label", action="store_true", help="the same words may have several of the --labels")
     parser.add_argument("--table", action="store_true", help="print a table, even on a terminal")
     add_task_options(parser)
     add_files(parser)
@@ -49,7 +56,7 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the entities."""
-    names = ("aggregation", "ignored_labels", "windows", "stride")
+    names = ("aggregation", "ignored_labels", "windows", "stride", "labels", "threshold", "nested", "multi_label")
     options = {**{name: getattr(arguments, name) for name in names}, **task_options(arguments)}
     if wants_files(arguments, arguments.texts):
         return run_files(arguments, "entities", sources_of(arguments, arguments.texts), options)

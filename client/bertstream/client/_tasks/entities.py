@@ -23,10 +23,10 @@ class Entity:
     """An entity in a text; with `aggregation="none"` a token with its label."""
 
     label: str
-    """The label, without the prefix B- or I- unless the aggregation is none."""
+    """The label, without the prefix B- or I- unless the aggregation is none; or one of the `labels` that were given."""
     score: float
     word: str
-    """The token or tokens, as the tokenizer spells them."""
+    """The token or tokens, as the tokenizer spells them; with `labels`, the words as they stand in the text."""
     start: int
     """Where it starts in the text that was sent (for a list of words: in the words joined by spaces); -1 for ids."""
     end: int
@@ -48,6 +48,14 @@ class EntityOptions(TaskOptions, total=False):
     """The tokens that two neighbouring windows share; None for a quarter of a window."""
     offset_unit: OffsetUnit | None
     """What `start` and `end` count: code_points (the default, as Python strings do), utf16_units or utf8_bytes."""
+    labels: Sequence[str] | None
+    """What to look for, in plain words, for a model that reads labels with the text (GLiNER); others have their own."""
+    threshold: float | None
+    """What the score of an entity must be above, with `labels`; None for 0.5."""
+    nested: bool
+    """Whether entities may lie within each other, with `labels`."""
+    multi_label: bool
+    """Whether the same words may be an entity of several of the `labels`."""
 
 
 class EntityCall(CallOptions, EntityOptions, total=False):
@@ -65,12 +73,24 @@ def entities_task(
     windows: bool = False,
     stride: int | None = None,
     offset_unit: OffsetUnit | None = None,
+    labels: Sequence[str] | None = None,
+    threshold: float | None = None,
+    nested: bool = False,
+    multi_label: bool = False,
     **given: Any,
 ) -> Task[list[Entity]]:
     """Return the task for EntityOptions. Raises ValueError or TypeError for unusable values."""
     if stride is not None and not windows:
         raise ValueError("stride goes with windows=True")
-    options = tasks.ClassifyTokenOptions(windows=windows, stride=stride, offset_unit=offset_unit_of(offset_unit))
+    options = tasks.ClassifyTokenOptions(
+        windows=windows,
+        stride=stride,
+        offset_unit=offset_unit_of(offset_unit),
+        labels=listed(labels, "labels", (str,)),
+        threshold=threshold,
+        nested=nested,
+        multi_label=multi_label,
+    )
     options.ignored_labels.extend(listed(ignored_labels, "ignored_labels", (str,)))
     options.keep_all_labels = ignored_labels is not None and not options.ignored_labels
     if aggregation is not None:
@@ -81,7 +101,13 @@ def entities_task(
         tasks.Entities,
         preparing("entities", ("texts", "word_lists", "token_ids"), WINDOWS if windows else 1),
         entities_of,
+        renamed=_without_aggregation,
     )
+
+
+def _without_aggregation(options: tasks.ClassifyTokenOptions) -> dict[str, Any]:
+    """Say that there is none where the labels are the caller's."""
+    return {} if options.aggregation else {"aggregation": ""}
 
 
 def entities_of(message: tasks.Entities, items: int) -> list[list[Entity]]:

@@ -30,6 +30,8 @@ class EffectiveTaskOptions(EffectiveOptions):
     label: str = ""
     aggregation: str = ""
     ignored_labels: tuple[str, ...] = ()
+    threshold: float = 0.0
+    nested: bool = False
     windows: bool = False
     max_answer_tokens: int = 0
     allow_no_answer: bool = False

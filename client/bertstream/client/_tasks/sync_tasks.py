@@ -205,6 +205,8 @@ class TaskMethods:
         for entity in client.entities(text):
             print(entity.label, text[entity.start : entity.end])
         ```
+
+        A model that reads labels with the text (GLiNER) is told what to look for: `labels=["politician", "fruit"]`.
         """
         return self._predict(entities_task(**options), given_texts(texts), report, timeout)
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.entities import Entities
 from bertstream.server.core.tasks.entities_groups import Aggregation
-from bertstream.server.protocols.bertstream_v1.tasks.entities import AGGREGATIONS, parse_classify_tokens
+from bertstream.server.protocols.bertstream_v1.tasks.entities import AGGREGATIONS, parse_entities
 from bertstream.server.protocols.enums import value_of
 from bertstream.server.protocols.http.common_options import MOST, CutRequest
 from bertstream.server.protocols.http.tasks.base import TaskRoute, Unit, by_counts, offset_unit_of, with_common
@@ -24,21 +24,36 @@ class EntitiesRequest(CutRequest, kw_only=True):
     """The body of `/v1/entities`."""
 
     inputs: TextInputs
-    aggregation: Aggregation = "simple"
+    aggregation: Aggregation | None = None  # null: "simple"
     ignored_labels: list[str] | None = None  # an empty list ignores none; null ignores "O"
     windows: bool = False
     stride: Annotated[int, Meta(ge=0, le=MOST)] | None = None
     offset_unit: Unit = "code_points"
+    labels: list[str] | None = None  # for a model that reads them with the text, as are the next three
+    threshold: float | None = None  # null: 0.5
+    nested: bool = False
+    multi_label: bool = False
+
+
+def _aggregation(request: EntitiesRequest) -> tasks_pb2.AggregationStrategy.ValueType:
+    if request.aggregation is None:
+        return tasks_pb2.AGGREGATION_STRATEGY_UNSPECIFIED
+    value: tasks_pb2.AggregationStrategy.ValueType = value_of(AGGREGATIONS, request.aggregation)
+    return value
 
 
 def _options(request: EntitiesRequest) -> tasks_pb2.ClassifyTokenOptions:
     options = tasks_pb2.ClassifyTokenOptions(
-        aggregation=value_of(AGGREGATIONS, request.aggregation),
+        aggregation=_aggregation(request),
         ignored_labels=request.ignored_labels or (),
         keep_all_labels=request.ignored_labels == [],
         windows=request.windows,
         stride=request.stride,
         offset_unit=offset_unit_of(request.offset_unit),
+        labels=request.labels or (),
+        threshold=request.threshold,
+        nested=request.nested,
+        multi_label=request.multi_label,
     )
     return with_common(options, request)
 
@@ -68,7 +83,7 @@ ROUTE = TaskRoute(
     EntitiesRequest,
     ENTITIES,
     _options,
-    parse_classify_tokens,
+    parse_entities,
     _items,
     _entries,
     example={"inputs": "Angela lives in Berlin."},

@@ -23,6 +23,6 @@ def _knows_entailment(description: ModelDescription) -> bool:
 MASKED = Wanted("a masked language model", (_only_fills_masks, _fills_masks))
 NEXT_SENTENCE = Wanted("trained to predict next sentences", (has("next_sentence"),))
 ENTAILMENT = Wanted("trained for entailment", (_knows_entailment,))
-ENTITIES = Wanted("a token classifier", (has("token_classification"),))
+ENTITIES = Wanted("a model that finds entities", (has("token_classification"), has("zero_shot_entities")))
 QUESTION_ANSWERING = Wanted("trained to answer questions", (has("question_answering"),))
 MULTIPLE_CHOICE = Wanted("trained for multiple choice", (has("multiple_choice"),))
