@@ -27,6 +27,7 @@ CHECKPOINTS = {
     "ner": "bert-cased-ner",
     "qa": "roberta-qa",
     "choice": "roberta-choice",
+    "gliner": "gliner-bert",
 }
 # Or a function that makes one.
 MAKERS: Mapping[str, Make] = {

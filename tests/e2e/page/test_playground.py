@@ -22,6 +22,7 @@ PANELS = {
     "ner": ["entities"],
     "qa": ["answers"],
     "choice": ["choices"],
+    "gliner": ["entities-by-label"],
     "sentiment": ["classify"],
     "writer": ["generate"],
     "summarizer": ["generate"],
@@ -102,6 +103,16 @@ def test_entities_are_marked_in_the_text(look: Open, served: Client) -> None:
     text = "😀 Angela Merkel met Barack Obama in Berlin."
     view.run(text=text)
     expected = served.entities(text, model="ner")
+    found = view.find("mark.entity").evaluate_all("all => all.map((e) => [e.firstChild.data, e.lastChild.textContent])")
+    assert found == [[text[each.start : each.end], each.label] for each in expected]
+    assert len(found) > 0
+
+
+def test_entities_are_marked_by_labels_of_ones_own(look: Open, served: Client) -> None:
+    view = look("entities-by-label/gliner")
+    text, labels = "😀 Angela Merkel met Barack Obama in Berlin.", ["politician", "city"]
+    view.run(text=text, labels="\n".join(labels), threshold="0.3")
+    expected = served.entities(text, labels=labels, threshold=0.3, model="gliner")
     found = view.find("mark.entity").evaluate_all("all => all.map((e) => [e.firstChild.data, e.lastChild.textContent])")
     assert found == [[text[each.start : each.end], each.label] for each in expected]
     assert len(found) > 0

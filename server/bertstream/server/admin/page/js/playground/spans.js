@@ -26,32 +26,68 @@ export const entities = {
     inputs: texts(needed(text, "a text")),
   }),
   command: ({ text }, model) => [["entities", "--model", model.name], [text]],
-  show({ entities: found }, { values }) {
-    const labels = [...new Set(found.labels ?? [])].sort();
-    const hue = (label) => `hue-${labels.indexOf(label) % HUES}`;
-    const spans = (found.labels ?? []).map((label, i) => ({
-      start: found.starts?.[i] ?? 0,
-      end: found.ends[i],
-      make: (part) =>
-        h(
-          "mark",
-          { class: `entity ${hue(label)}`, title: percent(found.scores[i], 1) },
-          part,
-          h("span", { class: "label" }, label),
-        ),
-    }));
-    const counts = labels.map((label) =>
-      h("li", { class: `chip ${hue(label)}` }, label, ` ${found.labels.filter((each) => each === label).length}`),
-    );
-    const none = h("p", { class: "muted" }, "Nothing was found.");
-    return h(
-      "div",
-      { class: "card stack" },
-      marked(values.text, spans),
-      labels.length ? h("ul", { class: "tasks" }, ...counts) : none,
-    );
-  },
+  show: ({ entities: found }, { values }) => entitiesIn(values.text, found),
 };
+
+export const namedEntities = {
+  id: "entities-by-label",
+  title: "Entities by label",
+  about: "What you name, wherever the model finds it in a text.",
+  rpc: "TaskService/ClassifyTokens",
+  fits: hasHead("zero_shot_entities"),
+  fields: [
+    { name: "text", kind: "area", label: "Text", rows: 3, value: "Angela Merkel bought two kilos of plums in Berlin." },
+    {
+      name: "labels",
+      kind: "lines",
+      label: "Labels, one a line",
+      rows: 3,
+      value: ["politician", "fruit", "city"],
+    },
+    { name: "threshold", kind: "number", label: "Least score", value: 0.5, min: 0.01, max: 0.99, step: 0.01 },
+  ],
+  request: ({ text, labels, threshold }, model) => ({
+    options: {
+      model: model.name,
+      labels: needed(labels, "some labels"),
+      threshold: threshold ?? 0.5,
+      offsetUnit: "OFFSET_UNIT_UTF16_UNITS",
+    },
+    inputs: texts(needed(text, "a text")),
+  }),
+  command: ({ text, labels, threshold }, model) => [
+    ["entities", "--model", model.name, "--labels", labels.join(","), "--threshold", String(threshold ?? 0.5)],
+    [text],
+  ],
+  show: ({ entities: found }, { values }) => entitiesIn(values.text, found),
+};
+
+/** Marks the entities of an answer in their text, and counts those of each label. */
+function entitiesIn(text, found) {
+  const labels = [...new Set(found.labels ?? [])].sort();
+  const hue = (label) => `hue-${labels.indexOf(label) % HUES}`;
+  const spans = (found.labels ?? []).map((label, i) => ({
+    start: found.starts?.[i] ?? 0,
+    end: found.ends[i],
+    make: (part) =>
+      h(
+        "mark",
+        { class: `entity ${hue(label)}`, title: percent(found.scores[i], 1) },
+        part,
+        h("span", { class: "label" }, label),
+      ),
+  }));
+  const counts = labels.map((label) =>
+    h("li", { class: `chip ${hue(label)}` }, label, ` ${found.labels.filter((each) => each === label).length}`),
+  );
+  const none = h("p", { class: "muted" }, "Nothing was found.");
+  return h(
+    "div",
+    { class: "card stack" },
+    marked(text, spans),
+    labels.length ? h("ul", { class: "tasks" }, ...counts) : none,
+  );
+}
 
 export const answers = {
   id: "answers",

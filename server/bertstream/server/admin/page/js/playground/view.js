@@ -9,7 +9,7 @@ import { masks } from "./masks.js";
 import { Panel } from "./panel.js";
 import { call } from "./rpc.js";
 import { similarity } from "./similarity.js";
-import { answers, entities } from "./spans.js";
+import { answers, entities, namedEntities } from "./spans.js";
 import { tokens } from "./tokens.js";
 
 const SPECS = [
@@ -17,6 +17,7 @@ const SPECS = [
   similarity,
   masks,
   entities,
+  namedEntities,
   answers,
   classify,
   zeroShot,
