@@ -96,6 +96,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         mark_what_ray_lacks(items)
     if hasattr(config, "workerinput"):  # a single process keeps the order of the files
         sharing.long_ones_first(items)
+    sharing.give_time_to_start(items)
 
 
 @pytest.fixture(autouse=True)

@@ -43,6 +43,24 @@ def test_whoever_shares_servers_must_say_so(monkeypatch: pytest.MonkeyPatch) -> 
         sharing.check_shares_servers()
 
 
+def test_the_first_test_of_a_shared_server_may_take_longer() -> None:
+    class Item:
+        def __init__(self, *fixtures: str, skipped: bool = False) -> None:
+            self.fixturenames, self.marks = fixtures, [pytest.mark.skipif(skipped, reason="missing").mark]
+
+        def iter_markers(self, name: str) -> list[pytest.Mark]:
+            return [mark for mark in self.marks if mark.name == name]
+
+        def add_marker(self, mark: pytest.MarkDecorator) -> None:
+            self.marks.append(mark.mark)
+
+    items = [Item("documented_server", skipped=True), Item("tmp_path"), Item("server", "documented_server")]
+    items += [Item("documented_server"), Item("other_apis"), Item("other_apis", "server")]
+    sharing.give_time_to_start(items)  # type: ignore[arg-type]
+    seconds = [[mark.args[0] for mark in item.iter_markers("timeout")] for item in items]
+    assert seconds == [[], [], [sharing.STARTING_SECONDS], [], [sharing.STARTING_SECONDS], []]
+
+
 def test_what_is_shared_is_made_by_the_first_who_asks(tmp_path: Path) -> None:
     made: list[Path] = []
 

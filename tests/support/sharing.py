@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ OTHER_APIS = (
     "tests/e2e/test_tei.py",
     "tests/e2e/test_vectors_of_others.py",
 )
+# The fixtures that start a server for many tests, which the first of these waits for, and how long it may.
+STARTED, STARTING_SECONDS = ("server", "documented_server", "other_apis"), 900
 GROUPS = {"servers": SERVERS, "other apis": OTHER_APIS}
 # What takes long begins first, so that no process is left with it when all others are done.
 LONG = (
@@ -94,6 +96,20 @@ def long_ones_first(items: list[pytest.Item]) -> None:
     """Sort tests by their groups, which are dealt out in this order."""
     places = {group: place for place, group in enumerate(LONG)}
     items.sort(key=lambda item: places.get(group_of(item.nodeid), len(LONG)))
+
+
+def give_time_to_start(items: Sequence[pytest.Item]) -> None:
+    """Give the first test of each shared server the time that it takes to compile all models on a busy machine.
+
+    A test's limit covers what is set up for it, so the first one would be told to hang. What is skipped starts none.
+    """
+    waiting = {*STARTED}
+    for item in items:
+        if any(mark.args and mark.args[0] for mark in item.iter_markers("skipif")):
+            continue
+        if first := waiting & {*getattr(item, "fixturenames", ())}:
+            waiting -= first
+            item.add_marker(pytest.mark.timeout(STARTING_SECONDS))
 
 
 def scheduler(config: pytest.Config, log: Any) -> Any:
