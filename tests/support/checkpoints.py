@@ -31,11 +31,9 @@ from transformers import (
     DistilBertConfig,
     DistilBertTokenizer,
     ElectraConfig,
-    GteConfig,
     ModernBertConfig,
     MPNetConfig,
     MPNetTokenizer,
-    NomicBertConfig,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaTokenizer,
@@ -151,7 +149,7 @@ def tiny_nomic_bert(directory: Path, *, architecture: str = "NomicBertModel", **
     """Make a NomicBERT of 3 layers of odd sizes."""
     vocabulary = _wordpiece(True)
     sizes = _SIZES | {"num_hidden_layers": 3, "vocab_size": _odd(len(vocabulary)), "max_position_embeddings": 512}
-    save_random_model(directory, architecture, NomicBertConfig(**(sizes | config)))
+    save_random_model(directory, architecture, transformers.NomicBertConfig(**(sizes | config)))
     BertTokenizer(vocab=vocabulary, model_max_length=512).save_pretrained(directory)
     return directory
 
@@ -160,7 +158,7 @@ def tiny_gte(directory: Path, *, architecture: str = "GteModel", **config: Any) 
     """Make a GTE of 3 layers of odd sizes, with XLM-RoBERTa's tokenizer."""
     pieces = [*((token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")), *_unigram(), ("<mask>", 0.0)]
     sizes = _SIZES | {"num_hidden_layers": 3, "vocab_size": _odd(len(pieces)), "max_position_embeddings": 512}
-    save_random_model(directory, architecture, GteConfig(**(sizes | config)))
+    save_random_model(directory, architecture, transformers.GteConfig(**(sizes | config)))
     XLMRobertaTokenizer(vocab=pieces, model_max_length=512).save_pretrained(directory)
     return directory
 
