@@ -84,6 +84,7 @@ def test_nothing_else_is_sent(path: str) -> None:
 @pytest.mark.parametrize("stage", [f"build-{image}" for image in IMAGES])
 def test_the_wheel_is_built_where_bertstream_is_not_installed(stage: str) -> None:
     (built,) = (each for each in of(stage, "RUN") if "deploy.wheel" in each)
+    assert "__pycache__" not in built  # the user of an image cannot write it again
     *variables, python, _, _, output, _ = built[1 : built.index("&&")]
     assert (python, output) == ("/opt/bertstream/bin/python", "--output")
     given = dict(each.split("=", 1) for each in variables)
