@@ -13,6 +13,7 @@ QUESTIONS: dict[str, Callable[[Client, str], object]] = {
     "next_sentence": lambda c, model: c.next_sentence("It began to rain.", "He opened his umbrella.", model=model),
     "sequence_classification": lambda c, model: c.classify("What a lovely film!", top_k=1, model=model)[0],
     "token_classification": lambda c, model: [each.word for each in c.entities(CONTEXT, model=model)],
+    "zero_shot_entities": lambda c, model: [each.word for each in c.entities(CONTEXT, labels=["city"], model=model)],
     "question_answering": lambda c, model: c.answer("Where does Sarah live?", CONTEXT, model=model).text,
     "multiple_choice": lambda c, model: c.choose("He took his umbrella, as", ["it rained.", "he ate."], model=model),
     "causal_lm": lambda c, model: c.generate("The quick brown", model=model).text,
