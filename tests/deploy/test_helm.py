@@ -19,6 +19,7 @@ from deploy import chart_schema
 from tests.support import helm
 from tests.support.helm import CHART, Release
 from tests.support.imports import ROOT
+from tests.support.markdown import CHART_VALUES, DOCUMENTS, blocks
 
 KUSTOMIZE = ROOT / "deploy/kubernetes"
 KUBERNETES = "1.34"
@@ -142,6 +143,13 @@ def test_its_schema_has_the_options_of_the_server() -> None:
 def test_its_schema_takes_what_there_is(name: str) -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     jsonschema.Draft7Validator(SCHEMA).validate(VALUES | SERVING[name])
+
+
+def test_its_schema_takes_what_the_documents_show() -> None:
+    shown = [block for document in DOCUMENTS for block in blocks(document) if block.kind == CHART_VALUES]
+    assert [block.place.partition(":")[0] for block in shown] == ["docs/kubernetes.md"]
+    for block in shown:
+        jsonschema.Draft7Validator(SCHEMA).validate(VALUES | yaml.safe_load(block.text))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ CLIENTS = sorted(path.stem for path in (ROOT / "tests" / "clients" / "requiremen
 PYTHON_KINDS = ("python", "python apart", *(IN + name for name in CLIENTS))
 RUN_KINDS = (*PYTHON_KINDS, "console", "toml", "js")
 ON_RAY = "python on ray"
-KINDS = (*RUN_KINDS, ON_RAY, "text", "text picture")
+CHART_VALUES = "yaml"  # of the Helm chart, by whose schema tests/deploy checks them
+KINDS = (*RUN_KINDS, ON_RAY, CHART_VALUES, "text", "text picture")
 
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*(.*)")
 
