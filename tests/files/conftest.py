@@ -6,7 +6,7 @@ import csv
 import gzip
 import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def answer(item: Any) -> Any:
 
 def answered(job: Job, give: Callable[[Any], Any] = answer) -> FileReport:
     """Run a job to its end, in batches, as a stream would."""
-    items = job.items()
+    items = chain.from_iterable(job.item_lists())
     while some := list(islice(items, BATCH)):
         job.take([(number, give(item)) for number, item in some])
     return job.finish()

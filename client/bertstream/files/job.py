@@ -1,6 +1,6 @@
 """A run over files without its calls: rows become items, answers become parts, and parts become outputs.
 
-    for batch in stream(job.items()):   # in order, from whoever answers
+    for batch in stream(chain.from_iterable(job.item_lists())):   # in order, from whoever answers
         job.take(answers_of(batch))
     report = job.finish()
 
@@ -12,10 +12,9 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import chain
 from types import TracebackType
 from typing import Any, Self
 
@@ -117,12 +116,11 @@ class Job:
             self._journal.end()
         self._stack.close()
 
-    def items(self) -> Iterator[tuple[int, Any]]:
-        """Yield the items of all rows that are not done yet, each with its number."""
-        return chain.from_iterable(self.item_lists())
+    def item_lists(self) -> Generator[list[tuple[int, Any]], None, None]:
+        """Yield lists of the items of all rows that are not done yet, each with its number.
 
-    def item_lists(self) -> Iterator[list[tuple[int, Any]]]:
-        """Yield the items in lists, each of which takes some reading."""
+        Each list takes some reading. It holds an input open until it is closed.
+        """
         for pair, size in zip(self._plan.pairs, self._bytes, strict=True):
             journal = self._journal.file(pair.name, _stamp(pair))
             self._count_earlier(pair, journal)

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, closing
 from typing import Any, Unpack
 
 from bertstream.client._calls.models import get_model
@@ -72,14 +72,17 @@ class AsyncFileMethods:
             await self._transport.run(require_summaries(self._transport.descriptions, run.request.model), timeout)
         model = await self._transport.run(get_model(run.request.model), timeout)
         with run.job(model) as job:
-            async with aclosing(self._transport.stream(run.request, _items(job), timeout)) as batches:
+            async with (
+                aclosing(_items(job)) as items,
+                aclosing(self._transport.stream(run.request, items, timeout)) as batches,
+            ):
                 async for batch in batches:
                     await asyncio.to_thread(job.take, outcomes(batch))
             return await asyncio.to_thread(job.finish)
 
 
-async def _items(job: Job) -> AsyncIterator[tuple[int, Any]]:
-    lists = job.item_lists()
-    while (some := await asyncio.to_thread(next, lists, None)) is not None:
-        for item in some:
-            yield item
+async def _items(job: Job) -> AsyncGenerator[tuple[int, Any], None]:
+    with closing(job.item_lists()) as lists:
+        while (some := await asyncio.to_thread(next, lists, None)) is not None:
+            for item in some:
+                yield item

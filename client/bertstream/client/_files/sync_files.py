@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from itertools import chain
 from typing import Any, Unpack
 
 from bertstream.client._calls.models import get_model
@@ -101,7 +102,10 @@ class FileMethods:
             self._transport.run(require_summaries(self._transport.descriptions, run.request.model), timeout)
         model = self._transport.run(get_model(run.request.model), timeout)
         with run.job(model) as job:
-            with closing(self._transport.stream(run.request, job.items(), timeout)) as batches:
+            with (
+                closing(job.item_lists()) as lists,
+                closing(self._transport.stream(run.request, chain.from_iterable(lists), timeout)) as batches,
+            ):
                 for batch in batches:
                     job.take(outcomes(batch))
             return job.finish()
