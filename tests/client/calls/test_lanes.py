@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertstream.client import Overloaded, Unavailable
-from bertstream.client._calls.codec import Answers
+from bertstream.client._calls.codec import Answers, Started
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep
-from tests.client.calls.bulk_peer import Peer, bulk
+from tests.client.calls.bulk_peer import OPTIONS, Peer, bulk
 
 
 def texts_of(count: int) -> list[str]:
@@ -81,6 +81,29 @@ def test_messages_go_to_the_call_with_the_least_under_way() -> None:
         else:
             assert isinstance(step, Emit)
     assert counts[fast] > 5 * counts[slow]
+
+
+def until_it_waits(peer: Peer) -> list[int]:
+    """Do all that the stream asks for, with servers that take very much, and return what each call has under way."""
+    while True:
+        step = peer.stream.step()
+        if not isinstance(step, Receive):
+            peer.do(step)
+        elif begun := [lane for lane in peer.calls if lane not in peer.started]:
+            peer.started.add(begun[0])
+            peer.stream.receive(Started(4096, OPTIONS), begun[0])
+        else:
+            return [len(peer.calls[lane]) for lane in sorted(peer.calls)]
+
+
+def test_a_stream_that_is_shorter_than_the_windows_is_shared_by_speed() -> None:
+    """Have one of two calls answer: it gets more, and the other, which may be slow, no more than it began with."""
+    peer = peer_of(400, 2, batch_size=8, ordered=False)
+    assert until_it_waits(peer) == [32, 32]
+    fast = list(peer.calls[0])
+    peer.calls[0].clear()
+    peer.stream.receive(Answers([(item, "x") for item in fast]), 0)
+    assert until_it_waits(peer) == [64, 32]
 
 
 def test_what_a_broken_call_had_goes_to_another_at_once() -> None:

@@ -2,7 +2,9 @@
 
 A stream through several servers has a lane for each. A lane is opened when there is a message that no open one is free
 for, so a short stream stays with one server; each message goes to the lane with the least under way, so a faster server
-gets more of them. What a broken lane had under way goes to the others. Nothing here does I/O.
+gets more of them. So that it does in a stream that is shorter than the windows, too, a lane begins with a few messages
+under way, and may have one item more for each that is answered. What a broken lane had under way goes to the others.
+Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from bertstream.client._calls.backoff import FIRST_DELAY_SECONDS, LONGEST_DELAY_
 from bertstream.client._errors import RpcError
 
 READY = float("-inf")
+FIRST_MESSAGES = 4  # that a lane of several may have under way before it has answered anything
 
 Choose: TypeAlias = Callable[[Sequence[int], bool], int | None]
 """Returns which of these closed lanes is best opened, or None if the servers of none take calls; if the second argument
@@ -33,6 +36,8 @@ class Lane:
     number: int
     window: int
     """How many items may be under way: as the server says, and until then a message's."""
+    credit: float
+    """How many may be under way by what was answered."""
     is_open: bool = False
     is_half_closed: bool = False
     under_way: set[int] = field(default_factory=set)
@@ -45,7 +50,12 @@ class Lane:
         """Return whether a message with so many items can be sent now."""
         if not self.is_open or self.is_half_closed:
             return False
-        return not self.under_way or len(self.under_way) + count <= self.window
+        return not self.under_way or len(self.under_way) + count <= min(self.window, self.credit)
+
+    def answered(self, sequence: int) -> None:
+        """Note that an item is under way no more."""
+        self.under_way.discard(sequence)
+        self.credit += 1
 
 
 class Lanes:
@@ -54,7 +64,8 @@ class Lanes:
     def __init__(
         self, count: int, window: int, choose: Choose, jitter: Callable[[], float], clock: Callable[[], float]
     ) -> None:
-        self._lanes = [Lane(number, window) for number in range(count)]
+        credit = FIRST_MESSAGES * window if count > 1 else float("inf")
+        self._lanes = [Lane(number, window, credit) for number in range(count)]
         self._choose, self._jitter, self._clock = choose, jitter, clock
 
     def __getitem__(self, number: int) -> Lane:

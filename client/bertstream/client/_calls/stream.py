@@ -321,7 +321,7 @@ class BulkStream(Generic[V, B]):
 
     def _settle(self, sequence: int, lane: Lane) -> None:
         del self._items[sequence]
-        lane.under_way.discard(sequence)
+        lane.answered(sequence)
 
     def _finish(self, sequence: int, outcome: V | RpcError) -> None:
         self._done[sequence] = outcome
