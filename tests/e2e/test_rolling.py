@@ -276,7 +276,7 @@ def test_a_stream_that_outlasts_the_drain_goes_on_at_the_other_server(models: li
             batches = stream.result(60)
     assert [index for batch in batches for index in batch.ids] == list(range(len(TEXTS)))
     assert np.allclose(np.concatenate([batch.vectors for batch in batches]), expected, atol=1e-5)
-    assert cut_off == 2  # the stream's call to each
+    assert cut_off in (1, 2)  # the stream's calls: the second is opened where the first is busy as a message comes
 
 
 def test_a_server_that_joins_a_name_gets_its_share_and_one_that_leaves_it_loses_no_call(
