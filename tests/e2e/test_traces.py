@@ -200,6 +200,7 @@ def test_a_stream_has_a_span_for_each_message_and_no_more_than_a_bounded_number(
     with grpc.insecure_channel(traced.address) as channel:
         stub = encoding_pb2_grpc.EncodingServiceStub(channel)
         assert len(list(stub.StreamEncodings(iter(stub_requests), metadata=many.metadata()))) > 50
+    eventually(lambda: len(collector.trace(many.trace_id, STREAM)) >= 128, "all spans, whatever they came in")
     spans = collector.trace(many.trace_id, STREAM)
     root = next(each for each in spans if each.name == STREAM)
     assert len(spans) == 128

