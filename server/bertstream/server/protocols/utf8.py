@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, _LENGTH, _GROUP, _GROUP_END, _FIXED32 = range(6)
+_DEEPEST = 100  # groups within groups, as protobuf takes them
 MAX_FIELDS = 1 << 16  # that are checked, in some 0.1 s; a message with more is refused as a whole
 
 
@@ -49,6 +50,9 @@ def _walk(
         if counts[""] > MAX_FIELDS:
             raise DecodeError("too many fields")
         number, wire_type = tag >> 3, tag & 7
+        if wire_type == _GROUP:  # which no message of ours has, and protobuf takes as an unknown field
+            position = _skip_group(data, position, end, number, counts)
+            continue
         if wire_type != _LENGTH:
             position = _skip(data, position, end, wire_type)
             continue
@@ -82,6 +86,26 @@ def _skip(data: bytearray, position: int, end: int, wire_type: int) -> int:
     if wire_type not in (_FIXED64, _FIXED32):
         raise DecodeError("an unknown wire type")
     return position + (8 if wire_type == _FIXED64 else 4)
+
+
+def _skip_group(data: bytearray, position: int, end: int, number: int, counts: Counter[str]) -> int:
+    open_groups = [number]
+    while open_groups:
+        tag, position = _varint(data, position, end)
+        counts[""] += 1
+        if counts[""] > MAX_FIELDS:
+            raise DecodeError("too many fields")
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _GROUP and len(open_groups) < _DEEPEST:
+            open_groups.append(number)
+        elif wire_type == _GROUP_END and number == open_groups[-1]:
+            open_groups.pop()
+        elif wire_type == _LENGTH:
+            size, position = _varint(data, position, end)
+            position += size
+        else:
+            position = _skip(data, position, end, wire_type)
+    return position
 
 
 def _varint(data: bytearray, position: int, end: int) -> tuple[int, int]:

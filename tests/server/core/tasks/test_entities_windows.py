@@ -162,7 +162,7 @@ def test_what_windows_have_whole_is_as_in_transformers(
     setting: Setting, aggregation: str, max_length: int, stride: int
 ) -> None:
     """Compare with transformers' pipeline, which merges windows correctly where none cuts a word or an entity."""
-    random = np.random.default_rng(3)
+    random = np.random.default_rng(4)  # by 3, a window cuts an entity, of which the pipeline keeps the longest part
     known = [word for word in _words_of(setting) if _tokens(setting, f"{word} {word}") - _tokens(setting, word) == 1]
     texts = [" ".join(random.choice(known, size).tolist()) for size in (5, 40, 90)]
     asked: dict[str, Any] = {"aggregation_strategy": aggregation, "stride": stride, "max_length": max_length}
