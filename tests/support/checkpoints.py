@@ -272,8 +272,8 @@ def _wordpiece(lowercase: bool, special: tuple[str, ...] = BERT_SPECIAL) -> dict
     tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    # Of pairs that are as frequent the one with the lower ids is joined. Those of letters within words would come in any
-    # order, and each run of the tests would have other tokens.
+    # Of pairs that are as frequent the one with the lower ids is joined. Those of letters within words would come in
+    # any order, and each run of the tests would have other tokens.
     known = [*special, *_letters_within_words(tokenizer)]
     tokenizer.train_from_iterator(
         CORPUS, trainers.WordPieceTrainer(vocab_size=404, special_tokens=known, show_progress=False)

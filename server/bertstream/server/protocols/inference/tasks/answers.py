@@ -11,18 +11,16 @@ from numpy.typing import NDArray
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.answers import AnswerQuestions, Answers, answer_questions
-from bertstream.server.core.tasks.calls import answer_items, prepare_items
+from bertstream.server.core.tasks.calls import prepare_items
 from bertstream.server.core.tokenization import Pairs, Truncation
 from bertstream.server.protocols.inference.inputs import SECOND
 from bertstream.server.protocols.inference.options import Options, offset_unit_of, priority_of
 from bertstream.server.protocols.inference.tasks.base import (
     ADVICE,
     AskedTensors,
-    ComputedTensors,
     InferTurn,
     Work,
-    check_size,
-    window_cost,
+    work_of,
 )
 from bertstream.server.protocols.inference.tensors import Array, Spec, Strings
 from bertstream.workers.programs.description import ModelDescription
@@ -64,14 +62,7 @@ class Questions:
 
         prepared = await prepare_items(model, begin, ADVICE)
         top_k = asked.options.number("top_k", 1, _TOP_K) or 1
-        check_size(asked.outputs, turn, prepared.items, top_k)
-
-        async def compute() -> ComputedTensors:
-            answered = await answer_items(model, prepared, partial(_arrays, top_k), turn, waits=turn.waits)
-            return ComputedTensors(answered.written, answered.outcomes)
-
-        cost = window_cost(asked.outputs, turn, prepared.items, top_k, prepared.tokens)
-        return Work(prepared.items, cost, prepared.tokenize_seconds, compute)
+        return work_of(asked, turn, prepared, top_k, partial(_arrays, top_k))
 
 
 def _task(options: Options, turn: InferTurn) -> AnswerQuestions:

@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.computing import check_answer_size
 from bertstream.server.core.dispatch import Outcome
 from bertstream.server.core.errors import deadline_exceeded
 from bertstream.server.core.models import ServedModel
+from bertstream.server.core.tasks.calls import PreparedItems, answer_items
 from bertstream.server.protocols.call import Call
 from bertstream.server.protocols.inference.inputs import Given
 from bertstream.server.protocols.inference.options import Options
@@ -97,6 +98,27 @@ def window_cost(specs: Sequence[Spec], turn: InferTurn, texts: int, width: int, 
     """Return what a request takes of a stream's window, in tokens: more where its padded outputs are large for that."""
     limits = turn.model.limits
     return max(tokens, least_bytes(specs, texts, width) * limits.stream_tokens // limits.stream_bytes)
+
+
+def work_of(
+    asked: AskedTensors,
+    turn: InferTurn,
+    prepared: PreparedItems,
+    width: int,
+    write: Callable[[Any], Mapping[str, Array]],
+) -> Work:
+    """Return the work on items of a task, whose answer `write` turns into outputs in a thread.
+
+    Raises REQUEST_TOO_LARGE where the outputs, padded to `width`, would be too large for a response.
+    """
+    check_size(asked.outputs, turn, prepared.items, width)
+
+    async def compute() -> ComputedTensors:
+        answered = await answer_items(turn.model, prepared, write, turn, waits=turn.waits)
+        return ComputedTensors(answered.written, answered.outcomes)
+
+    cost = window_cost(asked.outputs, turn, prepared.items, width, prepared.tokens)
+    return Work(prepared.items, cost, prepared.tokenize_seconds, compute)
 
 
 ADVICE = "send fewer texts, or name fewer outputs"  # where a response would be too large

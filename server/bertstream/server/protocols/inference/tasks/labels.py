@@ -9,7 +9,7 @@ import numpy as np
 
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.sent import SentItems
-from bertstream.server.core.tasks.calls import answer_items, prepare_items
+from bertstream.server.core.tasks.calls import prepare_items
 from bertstream.server.core.tasks.labels import own_function, rerank_function
 from bertstream.server.core.tasks.scores import LabelScores, ScoreLabels, score_labels
 from bertstream.server.core.tokenization import Pairs, Strategy, TokenizeOptions
@@ -24,11 +24,9 @@ from bertstream.server.protocols.inference.tasks import tokens
 from bertstream.server.protocols.inference.tasks.base import (
     ADVICE,
     AskedTensors,
-    ComputedTensors,
     InferTurn,
     Work,
-    check_size,
-    window_cost,
+    work_of,
 )
 from bertstream.server.protocols.inference.tensors import Array, Spec, Strings, pad
 from bertstream.workers.contract import HeadName, ScoreFunction
@@ -73,17 +71,11 @@ class Labels:
         prepared = await prepare_items(model, begin, ADVICE)
         found = prepared.rows.context
         width = given.width or int(found.lengths.max())
-        check_size(asked.outputs, turn, prepared.items, width)
 
         def write(answer: LabelScores) -> dict[str, Array]:
             return self._arrays(answer, width, asked, model.description)
 
-        async def compute() -> ComputedTensors:
-            answered = await answer_items(model, prepared, write, turn, waits=turn.waits)
-            return ComputedTensors(answered.written, answered.outcomes)
-
-        cost = window_cost(asked.outputs, turn, prepared.items, width, prepared.tokens)
-        return Work(prepared.items, cost, prepared.tokenize_seconds, compute)
+        return work_of(asked, turn, prepared, width, write)
 
     def _task(self, asked: AskedTensors, turn: InferTurn) -> ScoreLabels:
         options, description = asked.options, turn.model.description

@@ -8,17 +8,15 @@ import numpy as np
 
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.sent import SentItems
-from bertstream.server.core.tasks.calls import answer_items, prepare_items
+from bertstream.server.core.tasks.calls import prepare_items
 from bertstream.server.core.tasks.masks import FillMasks, MaskCandidates, fill_masks
 from bertstream.server.protocols.inference.options import TRUNCATION, Options, priority_of, truncation_of
 from bertstream.server.protocols.inference.tasks.base import (
     ADVICE,
     AskedTensors,
-    ComputedTensors,
     InferTurn,
     Work,
-    check_size,
-    window_cost,
+    work_of,
 )
 from bertstream.server.protocols.inference.tensors import Array, Spec, Strings
 from bertstream.workers.programs.description import ModelDescription
@@ -59,14 +57,7 @@ class Masks:
             about = f"it has {counts[several[0]]} masks, and there is room for the candidates of one"
             raise invalid(sent.at(int(several[0])), about, "INVALID_MASK")
         top_k = _top_k(asked.options)
-        check_size(asked.outputs, turn, prepared.items, top_k)
-
-        async def compute() -> ComputedTensors:
-            answered = await answer_items(model, prepared, _arrays, turn, waits=turn.waits)
-            return ComputedTensors(answered.written, answered.outcomes)
-
-        cost = window_cost(asked.outputs, turn, prepared.items, top_k, prepared.tokens)
-        return Work(prepared.items, cost, prepared.tokenize_seconds, compute)
+        return work_of(asked, turn, prepared, top_k, _arrays)
 
 
 def _task(options: Options, turn: InferTurn) -> FillMasks:

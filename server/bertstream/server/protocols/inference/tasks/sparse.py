@@ -10,7 +10,7 @@ import numpy as np
 from bertstream.server.core.computing import check_answer_size
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.sent import SentItems
-from bertstream.server.core.tasks.calls import answer_items, prepare_items
+from bertstream.server.core.tasks.calls import prepare_items
 from bertstream.server.core.tasks.sparse import HEAD, LEXICAL, EncodeSparse, SparseVectors, encode_sparse, own_top_k
 from bertstream.server.protocols.inference.options import (
     PROMPT,
@@ -24,11 +24,9 @@ from bertstream.server.protocols.inference.options import (
 from bertstream.server.protocols.inference.tasks.base import (
     ADVICE,
     AskedTensors,
-    ComputedTensors,
     InferTurn,
     Work,
-    check_size,
-    window_cost,
+    work_of,
 )
 from bertstream.server.protocols.inference.tensors import Array, Spec, pad
 from bertstream.workers.programs.description import ModelDescription
@@ -64,14 +62,7 @@ class Sparse:
             return _task(asked.options, turn), sent
 
         prepared = await prepare_items(model, begin, ADVICE)
-        check_size(asked.outputs, turn, prepared.items, least)
-
-        async def compute() -> ComputedTensors:
-            answered = await answer_items(model, prepared, partial(_arrays, model), turn, waits=turn.waits)
-            return ComputedTensors(answered.written, answered.outcomes)
-
-        cost = window_cost(asked.outputs, turn, prepared.items, least, prepared.tokens)
-        return Work(prepared.items, cost, prepared.tokenize_seconds, compute)
+        return work_of(asked, turn, prepared, least, partial(_arrays, model))
 
 
 def _task(options: Options, turn: InferTurn) -> EncodeSparse:
