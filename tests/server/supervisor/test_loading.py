@@ -54,7 +54,8 @@ class Processes:
         seal(directory)
         return CompiledModel(str(directory), "cpu", "float32")
 
-    async def compile(self, task: CompileTask, on_step: object) -> Compiled:
+    async def compile(self, task: CompileTask, on_step: object, *, may_use_hub: bool) -> Compiled:
+        assert not may_use_hub  # as it is not configured
         await self.may_compile.wait()
         if self.compile_error:
             raise self.compile_error

@@ -16,9 +16,15 @@ from bertstream.workers.process.child import Child, ChildSpec
 
 log = logging.getLogger(__name__)
 
+OFFLINE = {"HF_HUB_OFFLINE": "1"}  # as huggingface_hub reads it
 
-async def run_compiler(task: CompileTask, on_step: Callable[[CompileStep], None]) -> Compiled:
+
+async def run_compiler(
+    task: CompileTask, on_step: Callable[[CompileStep], None], *, may_use_hub: bool = True
+) -> Compiled:
     """Compile what the cache lacks. Cancelling ends the process.
+
+    may_use_hub: whether the hub may be asked; its cache may be read in any case.
 
     Raises ChildFailed and ProcessorError, whose messages are for people.
     """
@@ -26,7 +32,7 @@ async def run_compiler(task: CompileTask, on_step: Callable[[CompileStep], None]
         "compile",
         "bertstream.workers.compile.compiling",
         lambda life: task,
-        processor.environment(),
+        processor.environment() | ({} if may_use_hub else OFFLINE),
         on_progress=lambda made: on_step(convert(made, CompileStep)),
     )
     child = await Child.start(spec, 0)

@@ -141,7 +141,12 @@ class Loader:
     async def _compile(self, choice: ModelChoice, source: str) -> CompiledModel:
         task = CompileTask((choice.to_compile,), self._config.cache, self._config.log_level)
         try:
-            compiled = await run_compiler(task, lambda at: log.debug("compiling", extra={"step": at.step}))
+            compiled = await run_compiler(
+                task,
+                lambda at: log.debug("compiling", extra={"step": at.step}),
+                # A checkpoint of this machine may name another one, whose settings it needs.
+                may_use_hub=self._config.load_from_hub,
+            )
         except ChildFailed as error:
             missing = choice.hub and error.step == "find"
             # The caller named a source, and must not learn of the folders of this machine.
