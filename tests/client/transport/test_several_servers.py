@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,14 +24,6 @@ METHODS: dict[str, Callable[[Any], Any]] = {
     "models": lambda client: client.models(),
     "health": lambda client: client.health(),
 }
-
-
-@pytest.fixture
-def servers() -> Iterator[tuple[FakeServer, FakeServer]]:
-    both = FakeServer(), FakeServer()
-    yield both
-    for each in both:
-        each.close()
 
 
 @pytest.fixture

@@ -14,14 +14,6 @@ COUNT = 3000
 
 
 @pytest.fixture
-def servers() -> Iterator[tuple[FakeServer, FakeServer]]:
-    both = FakeServer(), FakeServer()
-    yield both
-    for each in both:
-        each.close()
-
-
-@pytest.fixture
 def client(servers: tuple[FakeServer, FakeServer], connect: Callable[..., Any]) -> Any:
     return connect([each.address for each in servers])
 
