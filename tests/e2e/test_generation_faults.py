@@ -17,7 +17,7 @@ from bertstream.client import AsyncClient, BertstreamError, Client, DeadlineExce
 from tests.support.checkpoints import CORPUS
 from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal, transformers_model
 from tests.support.hosted import hosted
-from tests.support.server import Server, eventually, running
+from tests.support.server import Server, answers, eventually, running
 
 PROMPT = "The quick brown"
 
@@ -35,6 +35,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Ite
 def client(server: Server) -> Iterator[Client]:
     with Client(server.address) as connected:
         yield connected
+
+
+@pytest.fixture(autouse=True)
+def answering(client: Client) -> None:
+    """Begin with a server that answers: a test whose answers had all come may have left its frontends killed."""
+    eventually(lambda: answers(client), "the frontends of the test before")
 
 
 def test_a_killed_worker_loses_no_token_and_repeats_none(server: Server, client: Client) -> None:

@@ -25,7 +25,7 @@ from bertstream.v1 import models_pb2, models_pb2_grpc, types_pb2
 from tests.support.checkpoints import sentence_files
 from tests.support.inference import InferenceCalls, outputs_of, request_of
 from tests.support.sentence import add_module
-from tests.support.server import Server, eventually, running
+from tests.support.server import Server, answers, eventually, running
 
 TEXTS = ["A quick brown fox.", "jumps over", "the lazy dog, again and again."]
 
@@ -324,13 +324,6 @@ def test_a_frontend_that_dies_comes_back_with_what_was_loaded(server: Server, lo
         assert patient.encode(TEXTS, model="second").shape == (3, 36)
     model = loading.load("second", "tiny/roberta")
     assert model.family == "roberta"
-
-
-def answers(client: Client) -> bool:
-    try:
-        return bool(client.health(timeout=1))
-    except Exception:
-        return False
 
 
 def test_a_server_that_is_stopped_while_it_loads(root: Path, new_cache: Callable[[Path], Path], tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 
+from bertstream.client import BertstreamError, Client
+
 _READY = re.compile(r"ready on (\S+)")
 _HTTP = re.compile(r"HTTP at (\S+)")
 
@@ -154,3 +156,11 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) 
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
         time.sleep(0.05)
+
+
+def answers(client: Client) -> bool:
+    """Return whether the server answers at this moment, such as after a frontend has been killed."""
+    try:
+        return bool(client.health(timeout=1))
+    except BertstreamError:
+        return False
