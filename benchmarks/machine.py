@@ -13,7 +13,14 @@ from pathlib import Path
 from bertstream.workers.native import processor
 
 # What people call the levels of the operators, beside which no others are told apart.
-KINDS = {"none": "no AVX2", "avx2": "AVX2", "avx512": "AVX-512", "vnni": "AVX-512 + VNNI", "amx": "AMX"}
+KINDS = {
+    "none": "no AVX2",
+    "avx2": "AVX2",
+    "avx512": "AVX-512",
+    "vnni": "AVX-512 + VNNI",
+    "bf16": "AVX-512 + VNNI + bfloat16",
+    "amx": "AMX",
+}
 # The instructions that decide how fast matrix products are.
 INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 

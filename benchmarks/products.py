@@ -55,9 +55,10 @@ def calls(rows: int, inputs: int, outputs: int, after: str) -> dict[str, Call]:
     }
     if amx:
         made["float32 without AMX"] = ours(x, pack(weight), None, after)
+    if halves := native.has_bfloat16():
         made["bfloat16, torch"] = partial(functional.linear, x.to(half), weight.to(half))
         made["bfloat16"] = ours(x.to(half), pack(weight.to(half)), None, after)
-    return made | {"int8": ours(x.to(half) if amx else x, pack(numbers), columns, after)}
+    return made | {"int8": ours(x.to(half) if halves else x, pack(numbers), columns, after)}
 
 
 def ours(x: Tensor, packed: Tensor, columns: Tensor | None, after: str) -> Call:
@@ -77,7 +78,7 @@ def programs(dtype: torch.dtype) -> dict[str, torch.jit.ScriptModule]:
     """Return the embedded model with torch's products and with ours; all other operators are ours."""
     contents = _read(checkpoints.embedded(), lambda step, done, total: None)
     shape, weights = contents.config.shape, contents.weights
-    own = Operators(native=True, products="packed", amx=native.has_amx())
+    own = Operators(native=True, products="packed", amx=native.has_amx(), bfloat16=native.has_bfloat16())
     return {
         "torch": torch.jit.script(load_model(shape, Operators(native=True), weights, dtype)),
         "ours": torch.jit.script(load_model(shape, own, weights, dtype)),
@@ -88,7 +89,7 @@ def programs(dtype: torch.dtype) -> dict[str, torch.jit.ScriptModule]:
 def measure_programs(rounds: int) -> None:
     """Measure the embedded model with either product, and print milliseconds per batch."""
     torch._C._jit_set_profiling_mode(False)
-    for dtype in (torch.float32, torch.bfloat16) if native.has_amx() else (torch.float32,):
+    for dtype in (torch.float32, torch.bfloat16) if native.has_bfloat16() else (torch.float32,):
         made = programs(dtype)
         for name, lengths in BATCHES.items():
             ids = torch.randint(1000, 20000, (sum(lengths),), dtype=torch.int32)
@@ -110,7 +111,7 @@ def main() -> None:
     native.load(native.build(default_cache()))
     torch.set_num_threads(1)
     ceiling = peak.gflops()
-    print(f"{torch.backends.cpu.get_cpu_capability()}, AMX {native.has_amx()}, peak of float32 {ceiling:.0f} GFLOP/s")
+    print(f"{native.instructions()}, peak of float32 {ceiling:.0f} GFLOP/s")
     for rows, inputs, outputs, after in SHAPES:
         seconds = best(calls(rows, inputs, outputs, after), rounds)
         work = 2e-9 * rows * inputs * outputs

@@ -61,4 +61,4 @@ def test_instructions_that_there_are_not(command: str, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert "BERTSTREAM_CPU=sse9 is not one of none, avx2, avx512, vnni, amx" in line
+    assert "BERTSTREAM_CPU=sse9 is not one of none, avx2, avx512, vnni, bf16, amx" in line

@@ -147,6 +147,16 @@ def test_a_layer_gives_the_product(operators: Operators, compile_cache: Path) ->
         assert float((layer(x) - want).norm() / want.norm()) <= near
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+def test_weights_in_bfloat16_stay_that_where_it_is_multiplied(keeps: bool) -> None:
+    layer = Linear(100, 70, Operators(native=True, products="packed", bfloat16=keeps))
+    weight = random(70, 100).to(torch.bfloat16)
+    layer.load_state_dict({"weight": weight, "bias": random(70)})
+    layer.weight = nn.Parameter(weight)
+    layer.finish({})
+    assert torch.equal(layer.get_buffer("packed"), pack(weight if keeps else weight.float()))
+
+
 def bytes_of(operators: Operators) -> set[str]:
     return {"columns"} if operators.products == "int8" else set()
 

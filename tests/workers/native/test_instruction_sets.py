@@ -32,6 +32,7 @@ SHAPES = [(1, 384, 384), (5, 40, 36), (17, 1536, 96), (33, 1, 1), (100, 100, 70)
 # What the operators say that they use. "portable" is as on a processor of another make, for which there is no code with
 # its own instructions, and "avx2+vnni" on one with VNNI, but without AVX-512.
 LEVELS = {
+    "bf16": "avx512+vnni+bf16",
     "vnni": "avx512+vnni",
     "avx512": "avx512",
     "avx2+vnni": "avx2+vnni",
@@ -72,11 +73,16 @@ for threads in (1, 3):
 found["gelu"] = [torch.ops.bertstream.linear_gelu(*each, False) for each in given["products"]]
 found["floats"] = float_products(given["floats"])
 found["distances"] = torch.ops.bertstream.disentangled_attention(*given["distances"])
+found["halves"] = [torch.ops.bertstream.linear(*each) for each in given["halves"]]
 found["not finite"] = torch.ops.bertstream.linear(*given["not finite"])
 try:
     torch.ops.bertstream.linear(*given["packed"])
 except RuntimeError as error:
     found["refused"] = str(error)
+try:
+    found["tiles of halves"] = [torch.ops.bertstream.linear(*each) for each in given["tiles of halves"]]
+except RuntimeError as error:
+    found["refused halves"] = str(error)
 if level not in ("avx2+vnni", "portable"):
     from bertstream.workers.compile.compiler import compile_model
     from bertstream.workers.programs.program import ScriptedProgram, ProgramError
@@ -86,6 +92,11 @@ if level not in ("avx2+vnni", "portable"):
         found["other program"] = program.hidden_states(given["ids"], None, [100, 50, 50], [5])[0]
     except ProgramError as error:
         found["refused program"] = str(error)
+    try:
+        program = ScriptedProgram.load(Path(given["program of halves"]), "cpu", library)
+        found["of halves"] = program.hidden_states(given["ids"], None, [100, 50, 50], [5])[0]
+    except ProgramError as error:
+        found["refused program of halves"] = str(error)
     own = compile_model(Path(checkpoint), cache=Path(cache))
     program = ScriptedProgram.load(own, "cpu")
     found["folder"] = own.name
@@ -124,6 +135,20 @@ def float_products() -> list[tuple[Tensor | None, ...]]:
     return made
 
 
+def half_weights() -> list[Tensor]:
+    return [(random(outputs, inputs, seed=1) / inputs**0.5).to(torch.bfloat16) for _, inputs, outputs in SHAPES]
+
+
+def half_products(*, tiles: bool) -> list[tuple[Any, ...]]:
+    """Return products of bfloat16, as the operator takes them: of weights that stay that in tiles, or are float32."""
+    made: list[tuple[Any, ...]] = []
+    for (rows, inputs, outputs), weight in zip(SHAPES, half_weights(), strict=True):
+        x = (random(rows, inputs, seed=3) + 0.5).to(torch.bfloat16)
+        packed = packing.pack(weight if tiles else weight.to(torch.float32))
+        made.append((x, packed, None, None, random(outputs, seed=4)))
+    return made
+
+
 def by_distance() -> tuple[Any, ...]:
     """Return texts for attention by contents and distances, as the operator takes them."""
     tables = [random(3, 12, 23, seed=seed) for seed in (6, 7)]
@@ -144,6 +169,7 @@ def here(checkpoint: Callable[[str], Path], compile_cache: Path) -> dict[str, An
     """Return what is given to each child, and the results in this process."""
     native.load(native.build(compile_cache))
     compiled = compile_model(checkpoint("bert"), cache=compile_cache)
+    of_halves = compile_model(checkpoint("bert"), cache=compile_cache, dtype="bfloat16")
     program = ScriptedProgram.load(compiled, "cpu")
     ids = torch.randint(5, 300, (200,), dtype=torch.int32, generator=torch.Generator().manual_seed(0))
     weight = packing.pack(random(36, 40), amx=True)
@@ -151,16 +177,20 @@ def here(checkpoint: Callable[[str], Path], compile_cache: Path) -> dict[str, An
     given = {
         "products": of_bytes,
         "floats": float_products(),
+        "halves": half_products(tiles=False),
+        "tiles of halves": half_products(tiles=True),
         "distances": by_distance(),
         "not finite": spoilt(),
         "packed": (random(5, 40), weight, None, None, torch.zeros(36)),
         "ids": ids,
+        "program of halves": str(of_halves),
     }
     return {
         "given": given,
         "weights": weights,
         "compiled": compiled,
         "amx": program.description.amx,
+        "of halves": ScriptedProgram.load(of_halves, "cpu").hidden_states(ids, None, [100, 50, 50], [5])[0],
         "states": program.hidden_states(ids, None, [100, 50, 50], [5])[0],
     }
 
@@ -218,9 +248,11 @@ def test_the_same_numbers_by_lesser_instructions(
     distances = torch.ops.bertstream.disentangled_attention(*here["given"]["distances"])
     assert difference(found["distances"], distances) <= EXACT
     check_rows_that_are_not_finite(found, found["threads"][0][8])
-    assert "where there is AMX, bfloat16" in found["refused"]
+    assert "for an x of float32, where there is AMX" in found["refused"]
+    check_halves(found, here["given"], multiplied=level == "bf16")
     if level not in OPERATORS_ALONE:
         check_programs(found, here)
+        check_program_of_halves(found, here, multiplied=level == "bf16")
         check_folder_moves(found, here, checkpoint("bert"), tmp_path / "cache")
 
 
@@ -256,6 +288,16 @@ def check_floats(found: list[tuple[Tensor, Tensor]], given: list[tuple[Tensor | 
             assert torch.equal(one, other) or (not exactly and difference(one, other) <= 1e-5)
 
 
+def check_halves(found: dict[str, Any], given: dict[str, Any], *, multiplied: bool) -> None:
+    """Check products of bfloat16: of float32's weights everywhere, of its own where the processor multiplies them."""
+    for name in ("halves", "tiles of halves") if multiplied else ("halves",):
+        for got, (x, _, _, _, bias), weight in zip(found[name], given[name], half_weights(), strict=True):
+            want = x.double() @ weight.double().t() + bias.double()
+            assert_near(got, want, 3e-6 * float(want.abs().max()))
+    if not multiplied:
+        assert "where the processor has products of it" in found["refused halves"]
+
+
 def check_rows_that_are_not_finite(found: dict[str, Any], alone: Tensor) -> None:
     """Check that two rows, one of a NaN and one of an infinity, spoil no others: these are what they are without."""
     got = found["not finite"]
@@ -273,6 +315,16 @@ def check_programs(found: dict[str, Any], here: dict[str, Any]) -> None:
     else:  # what was compiled here is served there as it is
         assert found["folder"] == here["compiled"].name
         assert torch.equal(found["other program"], found["states"])
+
+
+def check_program_of_halves(found: dict[str, Any], here: dict[str, Any], *, multiplied: bool) -> None:
+    """Check that what was compiled here is served there, unless it is for products that are not there."""
+    if not native.has_bfloat16():
+        assert torch.equal(found["of halves"], here["of halves"])
+    elif here["amx"] or not multiplied:
+        assert "the model was compiled for " in found["refused program of halves"]
+    else:
+        assert torch.equal(found["of halves"], here["of halves"])
 
 
 def check_folder_moves(found: dict[str, Any], here: dict[str, Any], checkpoint: Path, cache: Path) -> None:

@@ -17,7 +17,8 @@ HASWELL = ("fpu", "sse4_2", "avx", "avx2", "fma", "f16c")
 ALDER = (*HASWELL, "avx_vnni")
 SKYLAKE = (*HASWELL, "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd")
 CASCADE = (*SKYLAKE, "avx512_vnni")
-SAPPHIRE = (*CASCADE, "avx_vnni", "avx512_bf16", "amx_bf16", "amx_tile", "amx_int8")
+ZEN4 = (*CASCADE, "avx512_bf16")
+SAPPHIRE = (*ZEN4, "avx_vnni", "amx_bf16", "amx_tile", "amx_int8")
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +42,11 @@ def pretend(monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], machine: st
         (ALDER, "avx2", "avx2"),
         (SKYLAKE, "avx512", "avx512"),
         (CASCADE, "vnni", "avx512"),
+        (ZEN4, "bf16", "avx512"),
         (SAPPHIRE, "amx", "avx512"),
         (tuple(each for each in SAPPHIRE if each != "avx512vl"), "avx2", "avx2"),
         (tuple(each for each in SAPPHIRE if each != "avx512_bf16"), "vnni", "avx512"),
+        (tuple(each for each in SAPPHIRE if each != "amx_int8"), "bf16", "avx512"),
     ],
 )
 def test_the_library_is_the_one_for_the_processor(
@@ -68,12 +71,13 @@ def test_without_fused_multiplication_there_is_no_library(
     ("variables", "level"),
     [
         ({"BERTSTREAM_CPU": "amx"}, "amx"),
+        ({"BERTSTREAM_CPU": "bf16"}, "bf16"),
         ({"BERTSTREAM_CPU": "vnni"}, "vnni"),
         ({"BERTSTREAM_CPU": "avx512"}, "avx512"),
         ({"BERTSTREAM_CPU": "avx2"}, "avx2"),
         ({"BERTSTREAM_CPU": "none"}, "none"),
         ({"BERTSTREAM_CPU": ""}, "amx"),
-        ({"BERTSTREAM_AMX": "0"}, "vnni"),
+        ({"BERTSTREAM_AMX": "0"}, "bf16"),
         ({"BERTSTREAM_AMX": "0", "BERTSTREAM_CPU": "avx2"}, "avx2"),
         ({"ATEN_CPU_CAPABILITY": "avx2"}, "avx2"),
         ({"ATEN_CPU_CAPABILITY": "default"}, "none"),
@@ -100,7 +104,7 @@ def test_the_environment_does_not_raise_it(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_no_level_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, SAPPHIRE)
     monkeypatch.setenv("BERTSTREAM_CPU", "sse9")
-    why = "BERTSTREAM_CPU=sse9 is not one of none, avx2, avx512, vnni, amx"
+    why = "BERTSTREAM_CPU=sse9 is not one of none, avx2, avx512, vnni, bf16, amx"
     for wrong in (processor.level, processor.environment, native.file_name):
         with pytest.raises(ProcessorError, match=f"^{why}$"):
             wrong()
@@ -128,6 +132,11 @@ VNNI = {
     "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI",
     "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1",
 }
+BF16 = VNNI | {
+    "BERTSTREAM_CPU": "bf16",
+    "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX512_E3",
+}
 # Without BERTSTREAM_CPU: it is for operators, of which there are none.
 NONE = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
 
@@ -144,8 +153,10 @@ NONE = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_EN
         (CASCADE, {"BERTSTREAM_CPU": "avx2", "ATEN_CPU_CAPABILITY": "default"}, NONE),
         (CASCADE, {"BERTSTREAM_CPU": "none"}, NONE),
         (CASCADE, {"BERTSTREAM_AMX": "0"}, {}),  # it has none
-        (SAPPHIRE, {"BERTSTREAM_AMX": "0"}, VNNI),
-        (SAPPHIRE, {"BERTSTREAM_AMX": "0", "BERTSTREAM_CPU": "amx"}, VNNI),
+        (ZEN4, {"BERTSTREAM_AMX": "0"}, {}),
+        (ZEN4, {"BERTSTREAM_CPU": "vnni"}, VNNI),
+        (SAPPHIRE, {"BERTSTREAM_AMX": "0"}, BF16),
+        (SAPPHIRE, {"BERTSTREAM_AMX": "0", "BERTSTREAM_CPU": "amx"}, BF16),
         (SAPPHIRE, {"BERTSTREAM_CPU": "amx"}, {}),
         (HASWELL, {"BERTSTREAM_CPU": "avx2"}, {}),
         (ALDER, {}, {}),
@@ -194,11 +205,12 @@ def test_flags_are_those_of_the_first_processor_listed(tmp_path: Path) -> None:
 def test_the_operators_say_what_they_use(compile_cache: Path) -> None:
     native.load(native.build(compile_cache))
     level, flags = processor.level(), processor.flags()
-    tiles = "+amx" if level == "amx" else ""
-    may_use_bytes = os.environ.get(processor.SWITCH) in (None, "", "vnni", "amx")
-    said = {
-        processor.flavour(level) + ("+vnni" if may_use_bytes and {"avx512_vnni", "avx_vnni"} & flags else "") + tiles
-    }
+    may_use_bytes = os.environ.get(processor.SWITCH) in (None, "", "vnni", "bf16", "amx")
+    parts = [processor.flavour(level)]
+    parts += ["vnni"] if may_use_bytes and {"avx512_vnni", "avx_vnni"} & flags else []
+    parts += ["bf16"] if level in ("bf16", "amx") else []
+    parts += ["amx"] if level == "amx" else []
+    said = {"+".join(parts)}
     if level == "avx2" and "avx_vnni" in flags:
         said.add("avx2")  # by a compiler that does not know it
     assert native.instructions() in said

@@ -64,7 +64,7 @@ def vectors(program: ScriptedProgram, states: Tensor, lengths: list[int]) -> lis
     return found
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("name", [*FAMILIES, ""])
 def test_states_and_vectors(checkpoint: Checkpoint, compile_cache: Path, name: str, dtype: str) -> None:
     source = checkpoint(name) if name else checkpoints.embedded()
@@ -82,9 +82,10 @@ def test_states_and_vectors(checkpoint: Checkpoint, compile_cache: Path, name: s
         assert all(torch.equal(one[0], all_of_them[i]) for one, all_of_them in zip(own, pooled, strict=True))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("name", HEADS)
-def test_logits(checkpoint: Checkpoint, compile_cache: Path, name: str) -> None:
-    both = HeadPair(checkpoint(name), compile_cache)
+def test_logits(checkpoint: Checkpoint, compile_cache: Path, name: str, dtype: str) -> None:
+    both = HeadPair(checkpoint(name), compile_cache, dtype=dtype)
     check_products(both.program)
     for head in both.heads:
         together = both.logits(head, INPUTS)

@@ -300,6 +300,7 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
         native_operators=target.operators.native,
         products=target.operators.products,
         amx=target.amx,
+        bfloat16=target.operators.bfloat16,
         precision_test=measured,
         default_pooling=sentence.pooling,
         sparse_pooling=sentence.sparse,

@@ -31,21 +31,22 @@ class Target:
     flash: bool  # CUDA's flash attention
     native: bool  # our C++ operators; ATen's otherwise
     amx: bool  # whether the operators use it here
-    vectors: bool = False  # whether they multiply float32 without it, too
+    vectors: bool = False  # whether they multiply without it, too
+    bfloat16: bool = False  # whether they multiply bfloat16 as it is
     kernels: Path | None = None  # the library of our operators for CUDA
 
     @property
     def operators(self) -> Operators:
         """Return how the program computes."""
-        packs = self.native and (self.amx or (self.vectors and self.states == torch.float32))
-        others: Products = "packed" if packs else "plain"
+        others: Products = "packed" if self.native and (self.amx or self.vectors) else "plain"
         products: Products = others
         if self.dtype == "int8":
             products = "int8"
         elif self.dtype == "fp8":
             products = "fp8"
         epilogue = self.device == "cuda" and self.dtype in ("float16", "bfloat16")
-        return Operators(self.native, self.flash, products, others, self.amx, epilogue)
+        keeps_bfloat16 = self.bfloat16 and self.states == torch.bfloat16
+        return Operators(self.native, self.flash, products, others, self.amx, keeps_bfloat16, epilogue)
 
     @property
     def states(self) -> torch.dtype:
@@ -54,7 +55,7 @@ class Target:
         Beside coarser products it is bfloat16 where that is fast, which is exact enough for them.
         """
         if self.dtype == "int8":
-            return torch.bfloat16 if self.amx else torch.float32
+            return torch.bfloat16 if self.bfloat16 else torch.float32
         if self.dtype == "fp8":
             return torch.bfloat16
         return _TORCH_DTYPES[self.dtype]
@@ -85,7 +86,15 @@ def choose(dtype: str, device: str, cache: Path, tell: Progress) -> Target:
     tell("operators", 0, 1)
     if library_for_cpu(cache) is None:
         return Target(dtype, device, flash, native=False, amx=False)
-    return Target(dtype, device, flash, native=True, amx=native.has_amx(), vectors=native.has_vectors())
+    return Target(
+        dtype,
+        device,
+        flash,
+        native=True,
+        amx=native.has_amx(),
+        vectors=native.has_vectors(),
+        bfloat16=native.has_bfloat16(),
+    )
 
 
 def _check(dtype: str, device: str) -> None:

@@ -44,9 +44,8 @@ class VocabularyHead(nn.Module):
         matrix = words
         if not self.tied:
             matrix = self.matrix
-        if self.packs:  # noqa: SIM102  # TorchScript leaves out a branch by one constant alone
-            if matrix.dtype == torch.float32:  # laid out while it is multiplied: embeddings are looked up in the same
-                return torch.ops.bertstream.linear(x, matrix, None, None, self.bias)
+        if self.packs:  # laid out while it is multiplied: embeddings are looked up in the same
+            return torch.ops.bertstream.linear(x, matrix, None, None, self.bias)
         return functional.linear(x, matrix, self.bias)
 
 

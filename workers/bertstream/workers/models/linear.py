@@ -45,6 +45,7 @@ class Linear(nn.Module):
         # Less exact than the states, and so rounded from the checkpoint's own numbers.
         self.coarse = self.bytes or self.float8
         self.amx = operators.amx
+        self.keeps_bfloat16 = operators.bfloat16
         self.native = operators.native
         self.packs = operators.native and not self.plain and not self.float8
 
@@ -73,7 +74,11 @@ class Linear(nn.Module):
         if self.bytes:
             factors = None if largest is None else smoothing(weight, largest)
             weight, columns = quantized(weight if factors is None else weight / factors)
-        return pack(weight, amx=self.amx) if self.packs else weight, columns, factors
+        if not self.packs:
+            return weight, columns, factors
+        if weight.dtype == torch.bfloat16 and not self.keeps_bfloat16:
+            weight = weight.to(torch.float32)
+        return pack(weight, amx=self.amx), columns, factors
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer. x: [T, K] -> [T, N]."""

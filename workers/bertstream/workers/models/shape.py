@@ -62,6 +62,7 @@ class Operators:
     products: Products = "plain"  # of the layers
     others: Products = "plain"  # of heads, poolers and projections, whose weights are never of 8 bits
     amx: bool = False  # whether weights are packed for its tiles, float32 in three parts
+    bfloat16: bool = False  # whether packed weights in bfloat16 stay that, or become float32
     epilogue: bool = False  # whether CUDA's GELU at the end of a plain product may be switched on, for the tanh forms
 
     @property

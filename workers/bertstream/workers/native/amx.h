@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "bfloat16.h"
 #include "instructions.h"
 #include "vectors.h"
 
@@ -27,12 +28,10 @@ constexpr int64_t kTileBytes = 1024;
 inline bool has_amx() {
   static const bool found = [] {
     constexpr unsigned kBfloat16 = 1u << 22, kTiles = 1u << 24, kInt8 = 1u << 25;
-    constexpr unsigned kVectors = 1u << 5;  // of bfloat16, which a virtual machine may hide
     constexpr long kRequestPermission = 0x1023, kTileData = 18;  // of arch_prctl
     unsigned a, b, c, d;
-    return may_use("amx") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBfloat16) && (d & kTiles) &&
-        (d & kInt8) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kVectors) &&
-        syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+    return may_use("amx") && has_bfloat16() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBfloat16) &&
+        (d & kTiles) && (d & kInt8) && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   }();
   return found;
 }

@@ -1,123 +1,26 @@
-// Attention in bfloat16 by AMX, whose tiles of 16 x 32 numbers are multiplied in one instruction: scores and sums are
-// float32, what is multiplied is bfloat16, as in ATen's own kernel.
+// What attention in bfloat16 multiplies by AMX: whole tiles, each in one instruction.
 
 #pragma once
 
 #include "amx.h"
-#include "attention.h"
+#include "bfloat16_products.h"
 
 #ifdef BERTSTREAM_AMX
 
 namespace bertstream {
 namespace {
 
-constexpr int64_t kTileDepth = 32;  // bfloat16 numbers in a row of a tile
-constexpr int64_t kTileSize = kTile * kTileDepth;
-constexpr int64_t kMostSlices = 2;  // of kTileDepth, in a head
-
-// Attention of one thread, to all keys of a text or to those before a query: there is no other limit.
-class AmxAttention {
+// As VectorProducts, of 16 rows, however many there are.
+class AmxProducts {
  public:
-  static bool takes(int64_t size) { return size % kTileDepth == 0 && size <= kMostSlices * kTileDepth && has_amx(); }
-
-  AmxAttention(int64_t tokens, int64_t size) {
-    padded_ = (tokens + kTileDepth - 1) / kTileDepth * kTileDepth;
-    keys_ = scratch<c10::BFloat16>(padded_ * size);
-    values_ = scratch<c10::BFloat16>(padded_ * size);
-    queries_ = scratch<c10::BFloat16>(kTile * size);
-    powers_ = scratch<c10::BFloat16>(kTile * padded_);
-    scores_ = scratch<float>(kTile * padded_);
-    sums_ = scratch<float>(kTile * size);
-    // Of rows that a text does not fill nothing is read, but they are multiplied.
-    std::fill(queries_.get(), queries_.get() + kTile * size, c10::BFloat16(0.f));
-    std::fill(powers_.get(), powers_.get() + kTile * padded_, c10::BFloat16(0.f));
-  }
-
-  void operator()(
-      const Head<c10::BFloat16>& head, const Head<c10::BFloat16>& next, float scale, const Sight& sight) {
-    const int64_t slices = (head.tokens + kTileDepth - 1) / kTileDepth;
-    lay_out_keys(head);
-    lay_out_values(head, slices);
-    for (int64_t row = 0; row < head.tokens; row += kTile) {
-      fetch(next, row, kTile);
-      const int64_t rows = std::min(kTile, head.tokens - row), seen = sight.end(row + rows - 1, head.tokens);
-      lay_out_queries(head, row, rows);
-      const int64_t seen_slices = (seen + kTileDepth - 1) / kTileDepth;
-      if (head.size == kTileDepth) {
-        multiply_keys<1>((seen + kTile - 1) / kTile);
-      } else {
-        multiply_keys<2>((seen + kTile - 1) / kTile);
-      }
-      float factors[kTile];
-      for (int64_t r = 0; r < rows; ++r)
-        factors[r] = 1.f / exponentials(r, sight.end(row + r, head.tokens), seen_slices * 2, scale);
-      if (head.size == kTileDepth) {
-        multiply_values<2>(seen_slices);
-      } else {
-        multiply_values<4>(seen_slices);
-      }
-      for (int64_t r = 0; r < rows; ++r)
-        for (int64_t i = 0; i < head.size; i += kLanes) {
-          const Vec sum = Vec::loadu(sums_.get() + r * head.size + i) * Vec(factors[r]);
-          store(
-              head.out + (row + r) * head.out_stride + i,
-              head.value_bias == nullptr ? sum : sum + Vec::loadu(head.value_bias + i), kLanes);
-        }
-    }
-  }
-
- private:
-  // A tile for each 16 keys and 32 numbers of them: row p holds numbers 2 p and 2 p + 1 of each key.
-  void lay_out_keys(const Head<c10::BFloat16>& head) {
-    c10::BFloat16* to = keys_.get();
-    for (int64_t first = 0; first < head.tokens; first += kTile)
-      for (int64_t i = 0; i < head.size; i += kTileDepth, to += kTileSize) {
-        const int64_t count = std::min(kTile, head.tokens - first);
-        Vec pairs[kLanes];
-#pragma GCC unroll 16
-        for (int64_t r = 0; r < kTile; ++r)
-          pairs[r] = r < count ? Vec::loadu(head.keys + (first + r) * head.stride + i) : Vec(0.f);
-        transpose(pairs);
-#pragma GCC unroll 16
-        for (int64_t r = 0; r < kTile; ++r) pairs[r].store(to + r * kTileDepth);
-      }
-  }
-
-  // A tile for each 32 tokens and 16 numbers of them: row p holds each number of tokens 2 p and 2 p + 1.
-  void lay_out_values(const Head<c10::BFloat16>& head, int64_t slices) {
-    c10::BFloat16* to = values_.get();
-    const auto row = [&](int64_t token, int64_t i) {
-      if (token >= head.tokens) return _mm512_setzero_si512();
-      return _mm512_cvtepu16_epi32(
-          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(head.values + token * head.stride + i)));
-    };
-    for (int64_t first = 0; first < slices * kTileDepth; first += kTileDepth)
-      for (int64_t i = 0; i < head.size; i += kTile)
-        for (int64_t p = 0; p < kTile; ++p, to += kTileDepth)
-          _mm512_store_si512(
-              to, _mm512_or_si512(row(first + 2 * p, i), _mm512_slli_epi32(row(first + 2 * p + 1, i), 16)));
-  }
-
-  void lay_out_queries(const Head<c10::BFloat16>& head, int64_t row, int64_t rows) {
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t i = 0; i < head.size; i += kLanes) {
-        const Vec query = load(head.queries + (row + r) * head.stride + i, kLanes);
-        store(
-            queries_.get() + r * head.size + i,
-            head.query_bias == nullptr ? query : query + Vec::loadu(head.query_bias + i), kLanes);
-      }
-  }
-
-  // scores [16, 16 blocks] = queries [16, 32 Slices] times keys
   template <int Slices>
-  BERTSTREAM_AMX_TARGET void multiply_keys(int64_t blocks) {
+  BERTSTREAM_AMX_TARGET void multiply_keys(
+      const c10::BFloat16* queries, int64_t, const c10::BFloat16* keys, int64_t blocks, float* scores,
+      int64_t stride) const {
     written();
-    _tile_loadd(1, queries_.get(), Slices * 64);
-    if constexpr (Slices == 2) _tile_loadd(2, queries_.get() + kTileDepth, Slices * 64);
-    const c10::BFloat16* keys = keys_.get();
-    float* to = scores_.get();
-    const int64_t stride = padded_ * sizeof(float);
-    for (int64_t block = 0; block < blocks; ++block, keys += Slices * kTileSize, to += kTile) {
+    _tile_loadd(1, queries, Slices * 64);
+    if constexpr (Slices == 2) _tile_loadd(2, queries + kTileDepth, Slices * 64);
+    for (int64_t block = 0; block < blocks; ++block, keys += Slices * kTileSize, scores += kTile) {
       _tile_zero(0);
       _tile_loadd(3, keys, 64);
       _tile_dpbf16ps(0, 1, 3);
@@ -125,22 +28,22 @@ class AmxAttention {
         _tile_loadd(4, keys + kTileSize, 64);
         _tile_dpbf16ps(0, 2, 4);
       }
-      _tile_stored(0, to, stride);
+      _tile_stored(0, scores, stride * sizeof(float));
     }
   }
 
-  // sums [16, 16 Blocks] = powers [16, 32 slices] times values
   template <int Blocks>
-  BERTSTREAM_AMX_TARGET void multiply_values(int64_t slices) {
+  BERTSTREAM_AMX_TARGET void multiply_values(
+      const c10::BFloat16* powers, int64_t, int64_t stride, const c10::BFloat16* values, int64_t slices,
+      float* sums) const {
     written();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    const c10::BFloat16* values = values_.get();
-    const int64_t stride = padded_ * sizeof(c10::BFloat16);
+    stride *= sizeof(c10::BFloat16);
     for (int64_t slice = 0; slice < slices; ++slice, values += Blocks * kTileSize) {
-      _tile_loadd(4, powers_.get() + slice * kTileDepth, stride);
+      _tile_loadd(4, powers + slice * kTileDepth, stride);
       _tile_loadd(5, values, 64);
       _tile_dpbf16ps(0, 4, 5);
       _tile_loadd(6, values + kTileSize, 64);
@@ -153,43 +56,16 @@ class AmxAttention {
       }
     }
     constexpr int64_t to_stride = Blocks * 64;
-    _tile_stored(0, sums_.get(), to_stride);
-    _tile_stored(1, sums_.get() + kTile, to_stride);
+    _tile_stored(0, sums, to_stride);
+    _tile_stored(1, sums + kTile, to_stride);
     if constexpr (Blocks == 4) {
-      _tile_stored(2, sums_.get() + 2 * kTile, to_stride);
-      _tile_stored(3, sums_.get() + 3 * kTile, to_stride);
+      _tile_stored(2, sums + 2 * kTile, to_stride);
+      _tile_stored(3, sums + 3 * kTile, to_stride);
     }
   }
 
-  // powers of row r = e^(scale (its scores - their maximum)) for the first `count`, 0 for the rest up to `width`
-  // vectors; the sum of all.
-  BERTSTREAM_AMX_TARGET float exponentials(int64_t r, int64_t count, int64_t width, float scale) {
-    float* from = scores_.get() + r * padded_;
-    c10::BFloat16* to = powers_.get() + r * padded_;
-    for (int64_t i = count / kLanes; i < width; ++i) {
-      const int64_t n = std::clamp<int64_t>(count - i * kLanes, 0, kLanes);
-      first_lanes(Vec::loadu(from + i * kLanes), n, -INFINITY).store(from + i * kLanes);
-    }
-    Vec highest[2] = {Vec(-INFINITY), Vec(-INFINITY)};
-    for (int64_t i = 0; i < width; i += 2)  // an even number
-      for (int64_t j = 0; j < 2; ++j) highest[j] = larger(highest[j], Vec::loadu(from + (i + j) * kLanes));
-    scale *= 1.44269504f;  // for powers of two
-    const Vec factor(scale), shift(-scale * largest(larger(highest[0], highest[1])));
-    Vec sums[2] = {Vec(0.f), Vec(0.f)};
-    for (int64_t i = 0; i < width; i += 2) {
-      const Vec low = rough_power_of_two(at::vec::fmadd(Vec::loadu(from + i * kLanes), factor, shift));
-      const Vec high = rough_power_of_two(at::vec::fmadd(Vec::loadu(from + (i + 1) * kLanes), factor, shift));
-      _mm512_store_si512(to + i * kLanes, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
-      sums[0] = sums[0] + low;
-      sums[1] = sums[1] + high;
-    }
-    return total(sums[0] + sums[1]);
-  }
-
+ private:
   Tiles tiles_;
-  int64_t padded_;  // tokens of the longest text, in whole tiles
-  Scratch<c10::BFloat16> keys_, values_, queries_, powers_;
-  Scratch<float> scores_, sums_;
 };
 
 }  // namespace

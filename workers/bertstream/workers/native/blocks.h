@@ -1,9 +1,10 @@
-// The product of up to 32 rows of states and 32 outputs' weights, both laid out in tiles as panels.h says: by AMX, or,
-// of bytes, as byte_blocks.h does it. float32 without AMX has blocks of its own, of panels or of [N, K] as it is
+// The product of up to 32 rows of states and 32 outputs' weights, both laid out in tiles as panels.h says: by AMX, or as
+// byte_blocks.h and bfloat16_blocks.h do it. float32 without AMX has blocks of its own, of panels or of [N, K] as it is
 // (float_blocks.h).
 
 #pragma once
 
+#include "bfloat16_blocks.h"
 #include "byte_blocks.h"
 #include "panels.h"
 
@@ -139,6 +140,9 @@ inline void multiply_block(const Factors& factors, int64_t rows, typename Kind::
     written();
     return rows > 16 ? multiply_tiles<Kind, 2>(factors, sums) : multiply_tiles<Kind, 1>(factors, sums);
   }
+#endif
+#ifdef BERTSTREAM_BFLOAT16
+  if constexpr (std::is_same_v<Kind, Halves>) multiply_bfloat16(factors, rows, sums);
 #endif
   if constexpr (std::is_same_v<Kind, Bytes>) multiply_bytes(factors, rows, sums);
 }

@@ -1,4 +1,4 @@
-// float32's part of products.h: rows of states that are read where they are, times panels of weights. Weights that are
+// float32's part of products.h: rows of states that are read where they are, if they are float32, times panels of weights. Weights that are
 // not packed, since something else reads them too, are laid out as they are used, up to 64 outputs at a time.
 
 #pragma once
@@ -10,7 +10,8 @@ namespace bertstream {
 namespace {
 
 // Panels of `outputs` rows of weights [N, K], of which there are `outputs` from `rows` on.
-inline void lay_out_weights(const float* rows, int64_t outputs, int64_t depth, int64_t beside, float* to) {
+template <typename scalar_t>
+inline void lay_out_weights(const scalar_t* rows, int64_t outputs, int64_t depth, int64_t beside, float* to) {
   for (int64_t output = 0; output < outputs; output += kLanes) {
     const int64_t count = std::min(kLanes, outputs - output);
     float* columns = to + output / kPanelOutputs * beside + output % kPanelOutputs;
@@ -29,14 +30,21 @@ inline void lay_out_weights(const float* rows, int64_t outputs, int64_t depth, i
 template <>
 class Panel<Floats> {
  public:
-  void lay_out(const float* x, int64_t first, int64_t count, const Weights& w) {
-    rows_ = x + first * w.depth;
+  template <typename scalar_t>
+  void lay_out(const scalar_t* x, int64_t first, int64_t count, const Weights& w) {
+    const scalar_t* from = x + first * w.depth;
     stride_ = w.depth;
-    if (count == 1 || w.depth % kCrowded != 0) return;
-    stride_ = w.depth + kPanelOutputs;
+    if constexpr (std::is_same_v<scalar_t, float>) {
+      rows_ = from;
+      if (count == 1 || w.depth % kCrowded != 0) return;
+    }
+    if (w.depth % kCrowded == 0) stride_ += kPanelOutputs;
     reserve(copy_, size_, count * stride_);
-    for (int64_t r = 0; r < count; ++r) std::copy_n(rows_ + r * w.depth, w.depth, copy_.get() + r * stride_);
     rows_ = copy_.get();
+    for (int64_t r = 0; r < count; ++r)
+      for_each_vector(w.depth, [&](int64_t i, auto n) {
+        store(copy_.get() + r * stride_ + i, load(from + r * w.depth + i, n), n);
+      });
   }
 
   const float* at(int64_t row) const { return rows_ + row * stride_; }
@@ -47,7 +55,12 @@ class Panel<Floats> {
     const float* given = reinterpret_cast<const float*>(w.tiles);
     if (!w.rows) return given + output / kPanelOutputs * beside;
     reserve(panels_, panels_size_, kWidth / kPanelOutputs * beside);
-    lay_out_weights(given + output * w.depth, width, w.depth, beside, panels_.get());
+    if (w.halves) {
+      const auto* halves = reinterpret_cast<const c10::BFloat16*>(w.tiles);
+      lay_out_weights(halves + output * w.depth, width, w.depth, beside, panels_.get());
+    } else {
+      lay_out_weights(given + output * w.depth, width, w.depth, beside, panels_.get());
+    }
     return panels_.get();
   }
 

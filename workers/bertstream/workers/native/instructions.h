@@ -15,7 +15,7 @@ namespace {
 inline bool may_use(std::string_view wanted) {
   const char* amx = std::getenv("BERTSTREAM_AMX");
   if (wanted == "amx" && amx != nullptr && *amx == '0') return false;
-  constexpr std::string_view levels[] = {"none", "avx2", "avx512", "vnni", "amx"};
+  constexpr std::string_view levels[] = {"none", "avx2", "avx512", "vnni", "bf16", "amx"};
   const auto place = [&](std::string_view name) { return std::find(std::begin(levels), std::end(levels), name); };
   const char* best = std::getenv("BERTSTREAM_CPU");
   return best == nullptr || *best == 0 || place(wanted) <= place(best);

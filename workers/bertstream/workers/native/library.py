@@ -341,6 +341,14 @@ def has_amx() -> bool:
     return found
 
 
+def has_bfloat16() -> bool:
+    """Return whether the loaded operators multiply bfloat16 as it is, by AMX or AVX-512."""
+    import torch
+
+    found: bool = torch.ops.bertstream.has_bfloat16()
+    return found
+
+
 def has_vectors() -> bool:
     """Return whether the loaded operators multiply by AVX-512 or AVX2, where not by AMX."""
     import torch

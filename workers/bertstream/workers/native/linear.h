@@ -19,7 +19,7 @@ namespace {
 
 constexpr int64_t kMostBytes = 66'000;  // times 255 times 127 is below 2^31
 
-bool comes_in_rows(const at::Tensor& weights) { return weights.scalar_type() == at::kFloat && weights.dim() == 2; }
+bool comes_in_rows(const at::Tensor& weights) { return weights.scalar_type() != at::kChar && weights.dim() == 2; }
 
 void check_weights(const at::Tensor& weights, int64_t outputs, int64_t depth) {
   bool fits = outputs > 0 && depth > 0 && weights.is_contiguous() && weights.is_cpu();
@@ -36,17 +36,17 @@ void check_weights(const at::Tensor& weights, int64_t outputs, int64_t depth) {
 // Of those that are not int8.
 void check_exact(const at::Tensor& x, const at::Tensor& weights) {
   const bool floats = x.scalar_type() == at::kFloat;
-  if (floats && comes_in_rows(weights)) return;
-  if (floats && weights.scalar_type() == at::kFloat && weights.size(2) == Floats::kPlanes) return;
+  if (weights.scalar_type() == at::kFloat && (comes_in_rows(weights) || weights.size(2) == Floats::kPlanes)) return;
+  if (weights.scalar_type() == at::kBFloat16 && comes_in_rows(weights) && !floats) return;
   TORCH_CHECK(
-      weights.scalar_type() == at::kBFloat16 && has_amx() &&
+      weights.scalar_type() == at::kBFloat16 && !comes_in_rows(weights) && (floats ? has_amx() : has_bfloat16()) &&
           weights.size(2) == (floats ? Parts::kPlanes : Halves::kPlanes),
-      "packed must be int8, float32 for an x of that type, or, where there is AMX, bfloat16, with three planes for an "
-      "x of float32 and one for bfloat16");
+      "packed must be int8, float32, or bfloat16, with three planes for an x of float32, where there is AMX, and one for "
+      "bfloat16, where the processor has products of it");
 }
 
 // Weights as models/packing.py makes them: packed [N / 16, K / depth, planes, 16, depth], float32, bfloat16 or int8, N
-// padded to 32; or float32 [N, K] as it is. Of int8 alone columns [2, N]: each output's scale and the sum of its
+// padded to 32; or float32 or bfloat16 [N, K] as it is. Of int8 alone columns [2, N]: each output's scale and the sum of its
 // weights, scaled; and factors [K], that x is multiplied by first, if any.
 struct Linear {
   at::Tensor x, packed, bias, columns, factors;
@@ -75,7 +75,7 @@ struct Linear {
     weights = Weights{
         static_cast<const char*>(packed.const_data_ptr()), outputs, depth, this->bias.const_data_ptr<float>(), rows,
         bytes ? rows + outputs : nullptr, this->factors.defined() ? this->factors.const_data_ptr<float>() : nullptr,
-        comes_in_rows(packed)};
+        comes_in_rows(packed), packed.scalar_type() == at::kBFloat16};
   }
 
   // scalar_t: the type of x, which callers have found already
@@ -88,11 +88,16 @@ struct Linear {
     if (packed.scalar_type() == at::kChar) {
       by(Bytes());
     } else if (packed.scalar_type() == at::kFloat) {
-      if constexpr (std::is_same_v<scalar_t, float>) by(Floats());
-    } else {
+      by(Floats());
+    } else if constexpr (std::is_same_v<scalar_t, float>) {
 #ifdef BERTSTREAM_AMX
-      by(std::conditional_t<std::is_same_v<scalar_t, float>, Parts, Halves>());
+      by(Parts());
 #endif
+    } else {
+#ifdef BERTSTREAM_BFLOAT16
+      if (has_bfloat16()) return by(Halves());
+#endif
+      by(Floats());  // of rows, which alone are bfloat16 where it is not multiplied
     }
   }
 };

@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "amx_attention.h"
+#include "bfloat16_attention.h"
 #include "checks.h"
 #include "decode_attention.h"
 #include "disentangled_attention.h"
@@ -78,9 +78,14 @@ int64_t span_of(const at::Tensor& distances, int64_t heads, const at::Tensor& cu
 
 template <typename scalar_t, typename Run>
 void by_way(int64_t size, bool plain, const Run& run) {
-#ifdef BERTSTREAM_AMX
+#ifdef BERTSTREAM_BFLOAT16
   if constexpr (std::is_same_v<scalar_t, c10::BFloat16>)
-    if (!plain && AmxAttention::takes(size)) return run(static_cast<AmxAttention*>(nullptr));
+    if (!plain && takes_bfloat16(size)) {
+#ifdef BERTSTREAM_AMX
+      if (has_amx()) return run(static_cast<Bfloat16Attention<AmxProducts>*>(nullptr));
+#endif
+      return run(static_cast<Bfloat16Attention<VectorProducts>*>(nullptr));
+    }
 #endif
   run(static_cast<Attention<scalar_t>*>(nullptr));
 }
@@ -247,6 +252,7 @@ std::string instructions() {
   std::string found = "portable";
 #endif
   if (has_vnni()) found += "+vnni";
+  if (has_bfloat16()) found += "+bf16";
   if (has_amx()) found += "+amx";
   return found;
 }
@@ -280,6 +286,7 @@ TORCH_LIBRARY(bertstream, m) {
   m.def("quantize_rows(Tensor x) -> (Tensor, Tensor)");
   m.def("add_gelu_quantize_rows(Tensor x, Tensor added, bool tanh) -> (Tensor, Tensor)");
   m.def("has_amx() -> bool", &has_amx);
+  m.def("has_bfloat16() -> bool", &has_bfloat16);
   m.def("instructions() -> str", &instructions);
   m.def("has_vectors() -> bool", &has_vectors);
 }

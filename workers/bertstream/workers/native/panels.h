@@ -6,7 +6,7 @@
 // Of the states [T, K] a tile has 16 rows as they are. A float32 is the sum of three parts in bfloat16, a tile each.
 //
 // Without AMX float32 has no tiles: its weights are panels of 16 outputs, [N / 16, K, 16], and its states are read
-// where they lie (float_blocks.h). A matrix that is looked up by rows, too, stays [N, K] and is laid out while it is
+// where they lie (float_blocks.h). Nor has bfloat16 where the processor has no products of it: weights become float32. A matrix that is looked up by rows, too, stays [N, K] and is laid out while it is
 // multiplied, with AMX as well.
 
 #pragma once
@@ -85,6 +85,9 @@ BERTSTREAM_AMX_TARGET inline void lay_out_row(Parts, const float* x, int64_t siz
   }
 }
 
+#endif
+
+#ifdef BERTSTREAM_BFLOAT16
 inline void lay_out_row(Halves, const c10::BFloat16* x, int64_t size, const Place& place) {
   char* to = place.to;
   for (int64_t k = 0; k < size; k += Halves::kDepth, to += kSliceBytes<Halves>) {

@@ -34,21 +34,27 @@ class Level:
     mkl: str  # MKL_ENABLE_INSTRUCTIONS
 
 
-# From the least to the best. What is in native/ looks at the last two by itself, while it runs.
+# From the least to the best. What is in native/ looks at the last three by itself, while it runs.
 LEVELS = {
     "none": Level(frozenset(), "default", "SSE41", "SSE4_2"),
     "avx2": Level(_VECTORS, "avx2", "AVX2", "AVX2"),
     "avx512": Level(_WIDE, "avx512", "AVX512_CORE", "AVX512"),
     "vnni": Level(frozenset({"avx512_vnni"}), "avx512", "AVX512_CORE_VNNI", "AVX512_E1"),
-    "amx": Level(
-        frozenset({"amx_tile", "amx_bf16", "amx_int8", "avx512_bf16"}), "avx512", "AVX512_CORE_AMX", "AVX512_E4"
-    ),
+    "bf16": Level(frozenset({"avx512_bf16"}), "avx512", "AVX512_CORE_BF16", "AVX512_E3"),
+    "amx": Level(frozenset({"amx_tile", "amx_bf16", "amx_int8"}), "avx512", "AVX512_CORE_AMX", "AVX512_E4"),
 }
 _ORDER = tuple(LEVELS)
 # Of processors whose level is AVX2: VNNI without AVX-512. It is no level, since it is not one of those of "avx512".
 _AVX_VNNI = "avx_vnni"
 # The operators for each level; those of "portable" have its own name.
-_FLAVOURS = {"avx2": "avx2", "avx512": "avx512", "vnni": "avx512", "amx": "avx512", PORTABLE: PORTABLE}
+_FLAVOURS = {
+    "avx2": "avx2",
+    "avx512": "avx512",
+    "vnni": "avx512",
+    "bf16": "avx512",
+    "amx": "avx512",
+    PORTABLE: PORTABLE,
+}
 
 
 def flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
@@ -83,7 +89,7 @@ def _limits(environment: Mapping[str, str]) -> dict[str, str]:
             raise ProcessorError(f"{SWITCH}={asked} is not one of {', '.join(LEVELS)}")
         limits[SWITCH] = asked
     if environment.get(AMX_SWITCH, "").startswith("0"):
-        limits[AMX_SWITCH] = "vnni"
+        limits[AMX_SWITCH] = "bf16"
     if of_aten := {"avx2": "avx2", "default": "none"}.get(environment.get(ATEN_SWITCH, "")):
         limits[ATEN_SWITCH] = of_aten
     return limits

@@ -26,7 +26,8 @@ struct Weights {
   const float* scales;  // of Bytes, for each output
   const float* sums;    // of Bytes: of an output's weights
   const float* factors; // of Bytes: that states are multiplied by first, or none
-  bool rows = false;    // of Floats: whether they are [N, K] as they come, and not packed
+  bool rows = false;    // of Floats and Halves: whether they are [N, K] as they come, and not packed
+  bool halves = false;  // of those: whether they are bfloat16
 };
 
 struct Shares {
@@ -66,6 +67,20 @@ class Panel {
 
   // Of the 16 rows that this one is among.
   char* at(int64_t row) { return tiles_.get() + row / 16 * slices_ * kSliceBytes<Kind>; }
+  // Of 32 outputs from this one on, `bytes` for each 16.
+  const char* weights(const Weights& w, int64_t output, int64_t bytes) {
+#ifdef BERTSTREAM_BFLOAT16
+    if constexpr (std::is_same_v<Kind, Halves>)
+      if (w.rows) {
+        reserve(weights_, weights_size_, 2 * bytes);
+        const auto* rows = reinterpret_cast<const c10::BFloat16*>(w.tiles) + output * w.depth;
+        lay_out_tiles(rows, std::min(kBlock, w.outputs - output), w.depth, weights_.get(), bytes);
+        return weights_.get();
+      }
+#endif
+    return w.tiles + output / 16 * bytes;
+  }
+
   float scale(int64_t row) const { return scales_[row]; }
   float least(int64_t row) const { return least_[row]; }
 
@@ -79,9 +94,9 @@ class Panel {
     size = wanted;
   }
 
-  Scratch<char> tiles_;
+  Scratch<char> tiles_, weights_;
   Scratch<float> row_;
-  int64_t tiles_size_ = 0, row_size_ = 0, slices_ = 0;
+  int64_t tiles_size_ = 0, weights_size_ = 0, row_size_ = 0, slices_ = 0;
   float scales_[kMostPanelRows], least_[kMostPanelRows];
 };
 
@@ -109,11 +124,11 @@ inline void multiply_panel(
     Panel<Kind>& panel, int64_t first, int64_t count, const Weights& w, int64_t begin, int64_t end, const Take& take) {
   const int64_t slices = up_to(w.depth, Kind::kDepth) / Kind::kDepth, bytes = slices * kSliceBytes<Kind>;
   alignas(64) typename Kind::Sum sums[kBlock * kBlock];
-  for (int64_t output = begin; output < end; output += kBlock)
+  for (int64_t output = begin; output < end; output += kBlock) {
+    const char* weights = panel.weights(w, output, bytes);
     for (int64_t row = 0; row < count; row += kBlock) {
       const int64_t some = std::min(kBlock, count - row);
-      multiply_block<Kind>(
-          Factors{panel.at(row), bytes, w.tiles + output / 16 * bytes, bytes, slices}, some, sums);
+      multiply_block<Kind>(Factors{panel.at(row), bytes, weights, bytes, slices}, some, sums);
       for (int64_t i = 0; i < std::min(kBlock, end - output); i += kLanes) {
         const int64_t n = end - output - i;
         if (n >= kLanes) {
@@ -123,6 +138,7 @@ inline void multiply_panel(
         }
       }
     }
+  }
 }
 
 // take(row, output, lanes, y) gets all of y, take_rows(first, end) rows of which it has got all, each once, from any

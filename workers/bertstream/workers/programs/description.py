@@ -111,6 +111,7 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     native_operators: bool
     products: str = "plain"  # how linear layers multiply: "plain", "packed" (by our operators), "int8" or "fp8"
     amx: bool = False  # compiled for AMX: without it its "packed" cannot run, and "int8" is slow
+    bfloat16: bool = False  # compiled for products of bfloat16: its "packed" cannot run where the processor has none
     precision_test: PrecisionTest = PrecisionTest()
     default_pooling: DefaultPooling = DefaultPooling()
     sparse_pooling: SparseDefault | None = None  # None where the checkpoint is not for sparse vectors (SPLADE)

@@ -351,6 +351,11 @@ def _load(sealed: Sealed, description: ModelDescription, device: torch.device, o
         _load_operators(sealed, device, operators)
     if description.amx and not native.has_amx():
         raise ProgramError("the model was compiled for AMX, which is not there or switched off; compile it again")
+    if description.bfloat16 and not native.has_bfloat16():
+        raise ProgramError(
+            "the model was compiled for products of bfloat16, which the processor lacks or which are switched off; "
+            "compile it again"
+        )
     # Otherwise the second call of a program would recompile it, for seconds, by what the first has shown.
     torch._C._jit_set_profiling_mode(False)
     return load_sealed_module(sealed, device)
