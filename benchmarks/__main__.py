@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks import pictures, plans, quiet, tables
 from benchmarks.contenders import PARTS, names
+from benchmarks.drawing import NotDrawn
 from benchmarks.duels.plan import PARTS as DUEL_PARTS
 from benchmarks.duels.results import DuelResults
 from benchmarks.duels.running import Duels
@@ -56,7 +57,7 @@ def main() -> int:
         return failed(error)
     try:
         drawn = pictures.draw(results, folder, python_of_peers(options))
-    except pictures.NotDrawn as why:
+    except NotDrawn as why:
         drawn = {}
         say(f"no pictures: {why}")
     print(write(results, folder, drawn))

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import models
+from benchmarks.drawing import NotDrawn
 from benchmarks.machine import Machine, describe
 from benchmarks.markdown import table
 from benchmarks.overload import fairness, picture
 from benchmarks.overload.scenarios import SCENARIOS, OverloadPlan, Result, measure
-from benchmarks.pictures import NotDrawn
 from benchmarks.processes import Failed
 from benchmarks.rounds import say
 

@@ -1,6 +1,6 @@
 """A picture of the calls answered in time against the offered load, by matplotlib.
 
-It is drawn in another process, by a Python that has matplotlib.
+It is drawn in another process, by a Python that has matplotlib, and no bertstream.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.overload.scenarios import Result
-from benchmarks.pictures import draw_elsewhere
+from benchmarks.drawing import draw_elsewhere
+
+if TYPE_CHECKING:
+    from benchmarks.overload.scenarios import Result
 
 
 def draw(results: Sequence[Result], file: Path, python: Path) -> None:

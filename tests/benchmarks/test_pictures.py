@@ -9,13 +9,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import pictures
+from benchmarks.drawing import ROOT, Bar, NotDrawn, color
 from benchmarks.machine import describe
 from benchmarks.peers import Choice
-from benchmarks.pictures import Bar, NotDrawn, color, draw, pictures_of
+from benchmarks.pictures import draw, pictures_of
 from benchmarks.results import Bulk, Calls, ModelResults, Results
 
-DRAWING_PYTHON = pictures.ROOT / ".venv-bench/bin/python"
+DRAWING_PYTHON = ROOT / ".venv-bench/bin/python"
 
 
 @pytest.fixture
@@ -61,6 +61,20 @@ def test_who_cannot_draw_says_why(results: Results, tmp_path: Path) -> None:
     python.chmod(0o755)
     with pytest.raises(NotDrawn, match=r"^ModuleNotFoundError: No matplotlib$"):
         draw(results, tmp_path, python)
+
+
+@pytest.mark.parametrize(
+    ("module", "described"),
+    [
+        ("benchmarks.drawing", '[{"file": "x.svg", "title": "x", "panels": {}}]'),
+        ("benchmarks.overload.picture", "[]"),
+    ],
+)
+def test_what_draws_needs_matplotlib_alone(module: str, described: str, tmp_path: Path) -> None:
+    """The Python that has it has no bertstream; -S leaves out all that is installed."""
+    command = [sys.executable, "-S", "-m", module, str(tmp_path / "x")]
+    done = subprocess.run(command, cwd=ROOT, input=described, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'matplotlib'"
 
 
 def has_matplotlib(python: Path) -> bool:
