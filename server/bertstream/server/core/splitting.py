@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.server.core.layout import Layout, Tensors, outputs_of
+from bertstream.server.core.layout import Layout, Tensors, cut, outputs_of
 
 MESSAGE_BYTES = 1 << 20
 
@@ -52,23 +52,36 @@ def split(tensors: Tensors, layout: Layout, sizes: NDArray[np.int64]) -> Iterato
         first = last
 
 
+def rows_of_texts(tensors: Tensors, layout: Layout) -> Iterator[tuple[int, TensorRows]]:
+    """Yield the states and weights of one text after another, each with its index, in pieces of at most about 1 MiB."""
+    names = [name for name in outputs_of(tensors) if name.startswith(_BY_ROWS)]
+    bounds = {
+        name: [0, *np.cumsum(layout.counts(name)).tolist()] for name in tensors if name.startswith(_BY_ROWS)
+    }  # of all texts at once, since each text is a few microseconds' work
+
+    def of(name: str, text: int) -> NDArray[np.generic]:
+        return tensors[name][bounds[name][text] : bounds[name][text + 1]]
+
+    for text, length in enumerate(layout.lengths.tolist()):
+        for name in names:
+            values, scales = of(name, text), f"{name}.scales"
+            if name.startswith("attentions"):
+                values = values.reshape(-1, length)
+            for rows in _pieces(name, values, of(scales, text) if scales in tensors else None):
+                yield text, rows
+
+
 def rows_of_text(tensors: Tensors, layout: Layout, text: int) -> Iterator[TensorRows]:
     """Yield the states and weights of one text, in pieces of at most about 1 MiB."""
-    for name in outputs_of(tensors):
-        if not name.startswith(_BY_ROWS):
-            continue
-        values = tensors[name][layout.rows(name, text, text + 1)]
-        if name.startswith("attentions"):
-            values = values.reshape(-1, int(layout.lengths[text]))
-        scales = tensors.get(f"{name}.scales")
-        if scales is not None:
-            scales = scales[layout.rows(f"{name}.scales", text, text + 1)]
-        step = max(1, MESSAGE_BYTES // max(1, values[:1].nbytes))
-        for row in range(0, len(values), step):
-            piece = slice(row, row + step)
-            yield TensorRows(
-                name, row, values[piece], None if scales is None else scales[piece], row + step < len(values)
-            )
+    yield from (rows for _, rows in rows_of_texts(cut(tensors, layout, text, text + 1), layout.part(text, text + 1)))
+
+
+def _pieces(name: str, values: NDArray[np.generic], scales: NDArray[np.generic] | None) -> Iterator[TensorRows]:
+    """Yield the rows of one text's output, [rows, width], with their scales, [rows], in pieces."""
+    step = max(1, MESSAGE_BYTES // max(1, values[:1].nbytes))
+    for row in range(0, len(values), step):
+        piece = slice(row, row + step)
+        yield TensorRows(name, row, values[piece], None if scales is None else scales[piece], row + step < len(values))
 
 
 def _large(tensors: Tensors, layout: Layout, text: int) -> Iterator[Part]:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bertstream.server.core import errors
-from bertstream.server.core.dispatch import Stepping, cut
-from bertstream.server.core.layout import AnswerSizes, Layout, Tensors, join
+from bertstream.server.core.layer_steps import VECTORS, LayerSteps, groups_of, steps_of
+from bertstream.server.core.layout import Layout, Tensors, join
 from bertstream.server.core.models import ServedModel
-from bertstream.server.core.plans import WIRE_BYTES, EncodingPlan
+from bertstream.server.core.plans import EncodingPlan
 from bertstream.server.core.preparation import Prepared, prepare
-from bertstream.server.core.splitting import rows_of_text
+from bertstream.server.core.splitting import rows_of_texts
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.validation.encoding import AskedEncoding, parse_encoding
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent
 from bertstream.server.protocols.bertstream_v1.validation.spans import spans_for
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.v1 import encoding_pb2
-from bertstream.workers.contract import INTERACTIVE, Batch, Output, OutputOptions, Result
+from bertstream.workers.contract import INTERACTIVE, Result
 
-_VECTORS: tuple[Output, ...] = ("pooled", "pooler_output", "pooled_spans")
 _SOURCES = {
     "hidden_states": encoding_pb2.ROW_SOURCE_HIDDEN_STATE,
     "last_hidden_state": encoding_pb2.ROW_SOURCE_HIDDEN_STATE,
@@ -52,93 +49,38 @@ async def stream_layers(
     _check_ends(plan, prepared, started, model.limits.max_response_bytes)
     await stream.write(encoding_pb2.StreamLayersResponse(started=started))
     completed = encoding_pb2.LayersCompleted()
-    vectors: list[Tensors] = []
+    vectors: dict[int, Tensors] = {}  # by the first text of each group
     queued = computed = 0.0
     steps = steps_of(prepared.output_options, model.description.layers)
-    for first, batch in cut(prepared.batch, *step_costs(plan, prepared.batch, model)):
-        layout = prepared.layout.part(first, first + batch.lengths.size)
-        async for step, result in _steps(model, steps, plan.priority, batch, call):
+    groups = groups_of(plan, prepared.batch, model)
+    async with aclosing(LayerSteps(model, steps, plan.priority, groups, call).results()) as results:
+        async for found in results:
+            first, last, result = found.group.first, found.group.last, found.result
             queued, computed = queued + result.queue_seconds, computed + result.compute_seconds
+            layout = prepared.layout.part(first, last)
             await _write_rows(stream, result, layout, first, model.description.layers)
-            if set(step.outputs) & set(_VECTORS):
-                vectors.append(result.tensors)
+            if set(found.step.outputs) & set(VECTORS):
+                vectors[first] = result.tensors
     texts = prepared.batch.lengths.size
     if vectors:
-        wire.encodings(completed.encodings, join(vectors), prepared.layout, 0, texts)
+        joined = join([vectors[first] for first in sorted(vectors)])
+        wire.encodings(completed.encodings, joined, prepared.layout, 0, texts)
     completed.usage.CopyFrom(wire.usage(texts, prepared.batch.ids.size, int(prepared.truncated.sum())))
     total = time.monotonic() - call.arrived
+    queued, computed = queued / groups.at_once, computed / groups.at_once  # which wait and compute at the same time
     completed.timings.CopyFrom(wire.timings(prepared.tokenize_seconds, total, queued, computed))
     await stream.write(encoding_pb2.StreamLayersResponse(completed=completed))
 
 
-def steps_of(output_options: OutputOptions, last_layer: int) -> list[OutputOptions]:
-    """Return the worker's options for each layer; outputs of one vector a text are in a last step of their own."""
-    hidden = set(output_options.hidden_layers) if "hidden_states" in output_options.outputs else set()
-    attended = set(output_options.attention_layers) if "attentions" in output_options.outputs else set()
-    vectors = tuple(output for output in output_options.outputs if output in _VECTORS)
-    if "last_hidden_state" in output_options.outputs:
-        hidden.add(last_layer)
-    steps = []
-    for layer in sorted(hidden | attended):
-        states: tuple[Output, ...] = ("hidden_states",) if layer in hidden else ()
-        weights: tuple[Output, ...] = ("attentions",) if layer in attended else ()
-        steps.append(
-            replace(output_options, outputs=(*states, *weights), hidden_layers=(layer,), attention_layers=(layer,))
-        )
-    if vectors:
-        steps.append(replace(output_options, outputs=vectors))
-    return steps
-
-
-async def _steps(
-    model: ServedModel, steps: Sequence[OutputOptions], priority: int, batch: Batch, call: Call
-) -> AsyncIterator[tuple[OutputOptions, Result]]:
-    """Yield the results of all steps; each is computed while the caller sends the one before."""
-    stepping = Stepping(model.dispatcher, batch, priority, call.deadline, call.caller)
-
-    async def compute(number: int) -> Result:
-        # A token is charged once, with the first of its layers.
-        texts, tokens = batch.lengths.size, int(batch.ids.size)
-        async with model.admission.stream(tokens, call.caller, texts=texts, charged=number == 0):
-            return await stepping.step(steps[number], final=number + 1 == len(steps))
-
-    ahead = asyncio.create_task(compute(0))
-    try:
-        for number, step in enumerate(steps):
-            result = await ahead
-            if number + 1 < len(steps):
-                ahead = asyncio.create_task(compute(number + 1))
-            yield step, result
-    finally:
-        ahead.cancel()
-        stepping.close()
-
-
 async def _write_rows(stream: Responses, result: Result, layout: Layout, first: int, last_layer: int) -> None:
-    for text in range(layout.lengths.size):
-        for rows in rows_of_text(result.tensors, layout, text):
-            kind, _, layer = rows.name.partition(".")
-            event = encoding_pb2.TensorRows(
-                source=_SOURCES[kind],
-                layer=int(layer or last_layer),
-                text_index=first + text,
-                first_row=rows.first_row,
-            )
-            wire.fill(event.rows, rows.values, rows.scales)
-            await stream.write(encoding_pb2.StreamLayersResponse(rows=event))
-
-
-def step_costs(plan: EncodingPlan, batch: Batch, model: ServedModel) -> tuple[int, NDArray[np.int64]]:
-    """Return the limit of the cost of texts that are computed together, and each text's cost, [n]: its bytes in a step.
-
-    Two steps, the one that is sent and the one that is computed meanwhile, then keep the bound on bytes. A token has a
-    least cost, so that such texts fit into a worker's batch.
-    """
-    output_options, limit = plan.output_options, max(model.limits.stream_bytes // 2, 1)
-    size = WIRE_BYTES[output_options.wire_type]
-    sizes = AnswerSizes(0, size * model.description.hidden_size, size * len(output_options.attention_heads), 0)
-    least = -(-limit // model.dispatcher.batch_tokens) * batch.lengths.astype(np.int64)
-    return limit, np.maximum(sizes.of(batch.lengths, None), least)
+    for text, rows in rows_of_texts(result.tensors, layout):
+        kind, _, layer = rows.name.partition(".")
+        response = encoding_pb2.StreamLayersResponse()
+        event = response.rows  # filled in where it is, since a message that is put into another one is copied
+        event.source, event.layer = _SOURCES[kind], int(layer or last_layer)
+        event.text_index, event.first_row = first + text, rows.first_row
+        wire.fill(event.rows, rows.values, rows.scales)
+        await stream.write(response)
 
 
 def _check_ends(plan: EncodingPlan, prepared: Prepared, started: encoding_pb2.LayersStarted, limit: int) -> None:
