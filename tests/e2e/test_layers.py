@@ -225,6 +225,41 @@ def test_a_worker_killed_between_layers_is_taken_over(stuck: Server, checkpoint:
     assert seen == 20 * (LAYERS + 1)
 
 
+def test_texts_that_several_workers_share_have_the_numbers_of_one_pass(
+    checkpoint: Callable[[str], Path], compile_cache: Path
+) -> None:
+    """Send 3,200 tokens to two workers, which take about half of the texts each."""
+    texts = [[60 + (index + place) % 20 for place in range(100 + 13 * index)] for index in range(16)]
+    with (
+        running([f"tiny={checkpoint('bert')}"], "--workers", "2", "--device", "cpu", cache=compile_cache) as server,
+        Client(server.address) as client,
+    ):
+        eventually(lambda: client.model().live_workers == 2, "both workers")
+        expected = client.forward(texts, ["hidden_states", "attentions", "pooled"])
+        arrived, done = dict[int, list[tuple[int, str]]](), None
+        for event in client.stream_layers(texts, ["hidden_states", "attentions", "pooled"]):
+            if isinstance(event, Layer):
+                arrived.setdefault(event.text_index, []).append((event.layer, event.kind))
+                row = expected[event.text_index]
+                close(
+                    event.array, (row.hidden_states if event.kind == "hidden_states" else row.attentions)[event.layer]
+                )
+            else:
+                done = event
+    assert sorted(arrived) == list(range(len(texts)))
+    for layers in arrived.values():
+        assert layers == sorted(layers, key=lambda each: (each[0], each[1] == "attentions"))
+        assert len(layers) == 2 * LAYERS + 1
+    assert done is not None
+    for ours, theirs in zip(done.outputs, expected, strict=True):
+        close(ours.pooled, theirs.pooled)
+    spent = done.timings
+    assert spent.queue is not None
+    assert spent.compute is not None
+    assert spent.total is not None
+    assert spent.queue + spent.compute < spent.total  # two workers' seconds are not added up
+
+
 @pytest.fixture(scope="module")
 def less_precise(
     checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path_factory: pytest.TempPathFactory

@@ -13,7 +13,15 @@ import pytest
 
 from bertstream.server.core import layer_steps
 from bertstream.server.core.errors import RequestError, internal
-from bertstream.server.core.layer_steps import RESULTS_HELD, Group, Groups, LayerSteps, StepResult, groups_of, steps_of
+from bertstream.server.core.layer_steps import (
+    RESULTS_HELD,
+    LayerSteps,
+    StepResult,
+    TextGroup,
+    TextGroups,
+    groups_of,
+    steps_of,
+)
 from bertstream.server.protocols.bertstream_v1.validation.encoding import parse_encoding
 from bertstream.v1 import encoding_pb2 as e
 from bertstream.workers.contract import INTERACTIVE, Batch, OutputOptions, Pooling, Result
@@ -40,7 +48,7 @@ async def _admitted(*_: object, **__: object) -> AsyncIterator[None]:
     yield
 
 
-def groups_for(lengths: list[int], model: Any, *, weights: bool = False) -> Groups:
+def groups_for(lengths: list[int], model: Any, *, weights: bool = False) -> TextGroups:
     outputs = [e.ENCODING_OUTPUT_HIDDEN_STATES, *([e.ENCODING_OUTPUT_ATTENTIONS] if weights else [])]
     plan = parse_encoding(e.EncodingOptions(outputs=outputs), "mine", description(), INTERACTIVE)
     return groups_of(plan, batch_of(lengths), model)
@@ -132,12 +140,14 @@ class Computed:
         return SimpleNamespace(step=step, close=lambda: self.closed.append(texts))
 
 
-def three_groups() -> Groups:
+def three_groups() -> TextGroups:
     """Return groups of one, two and three texts, of which two are under way at once."""
-    return Groups([Group(0, batch_of([1])), Group(1, batch_of([1, 1])), Group(3, batch_of([1, 1, 1]))], 2)
+    return TextGroups(
+        [TextGroup(0, batch_of([1])), TextGroup(1, batch_of([1, 1])), TextGroup(3, batch_of([1, 1, 1]))], 2
+    )
 
 
-def layer_steps_of(layers: int, groups: Groups) -> LayerSteps:
+def layer_steps_of(layers: int, groups: TextGroups) -> LayerSteps:
     steps = [OutputOptions(("hidden_states",), hidden_layers=(layer,)) for layer in range(layers)]
     terms: Any = SimpleNamespace(deadline=1.0, caller=None)
     return LayerSteps(model_of(2), steps, INTERACTIVE, groups, terms)

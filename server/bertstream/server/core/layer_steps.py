@@ -25,7 +25,7 @@ RESULTS_HELD = 2  # of each group under way
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class TextGroup:
     """Texts that go through the layers together."""
 
     first: int  # the first text's index
@@ -38,10 +38,10 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Groups:
+class TextGroups:
     """All texts of a call, and how many groups of them are under way at once."""
 
-    each: Sequence[Group]
+    each: Sequence[TextGroup]
     at_once: int
 
 
@@ -49,7 +49,7 @@ class Groups:
 class StepResult:
     """What a step has given for a group."""
 
-    group: Group
+    group: TextGroup
     step: OutputOptions
     result: Result
 
@@ -73,7 +73,7 @@ def steps_of(output_options: OutputOptions, last_layer: int) -> list[OutputOptio
     return steps
 
 
-def groups_of(plan: EncodingPlan, batch: Batch, model: ServedModel) -> Groups:
+def groups_of(plan: EncodingPlan, batch: Batch, model: ServedModel) -> TextGroups:
     """Return the groups: an even share for each live worker, but none that is too small to gain from another worker.
 
     All results that are held at once keep the bound on bytes, unless those of a single text exceed it. A token has a
@@ -88,14 +88,14 @@ def groups_of(plan: EncodingPlan, batch: Batch, model: ServedModel) -> Groups:
     costs = np.maximum(of_texts, -(-limit // model.dispatcher.batch_tokens) * long)
     if at_once > 1:  # with room for one more text, so that no sliver is left over for a group of its own
         limit = min(limit, -(-int(costs.sum()) // at_once) + int(costs.max()) - 1)
-    return Groups([Group(first, part) for first, part in cut(batch, limit, costs)], at_once)
+    return TextGroups([TextGroup(first, part) for first, part in cut(batch, limit, costs)], at_once)
 
 
 class LayerSteps:
     """The steps of all groups, computed no further than their results are taken."""
 
     def __init__(
-        self, model: ServedModel, steps: Sequence[OutputOptions], priority: int, groups: Groups, terms: Terms
+        self, model: ServedModel, steps: Sequence[OutputOptions], priority: int, groups: TextGroups, terms: Terms
     ) -> None:
         self._model = model
         self._steps = steps
@@ -133,7 +133,7 @@ class LayerSteps:
         for group in self._waiting:
             await self._compute(group, room)
 
-    async def _compute(self, group: Group, room: asyncio.Semaphore) -> None:
+    async def _compute(self, group: TextGroup, room: asyncio.Semaphore) -> None:
         texts, tokens, terms = int(group.batch.lengths.size), int(group.batch.ids.size), self._terms
         stepping = Stepping(self._model.dispatcher, group.batch, self._priority, terms.deadline, terms.caller)
         try:
