@@ -14,10 +14,12 @@ import pytest
 import yaml
 
 from bertstream.cli import main
+from bertstream.ray.serve.command import what_failed
 from bertstream.ray.serve.deploying import IMPORT_PATH, POLICY, SERVICER_FUNCTION, Scale, document
 from bertstream.server.config import ConfigError, ModelTable, ServeConfig
 from bertstream.server.embedded import embedded_config
 from tests.support.imports import ROOT
+from tests.support.ray_serve import free_port
 
 EXAMPLE = ROOT / "deploy/ray/serve.yaml"
 CONFIG = ServeConfig(
@@ -26,6 +28,11 @@ CONFIG = ServeConfig(
     task=("org/bert=token_classification",),
     tables={"b": ModelTable(queue_tokens=5)},
 )
+
+
+def traceback_of(end: str) -> str:
+    """Return what Python writes of an exception, which ends so."""
+    return f'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    b()\n    ^^^\n{end}'
 
 
 def test_each_model_is_an_application_with_its_own_options() -> None:
@@ -80,6 +87,10 @@ def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main([*arguments, "-o", str(tmp_path / "serve.yaml")]) == 0
     assert json.loads((tmp_path / "serve.yaml").read_text()) == printed
     assert capsys.readouterr().out == ""
+    assert main([*arguments, "--grpc-port", "9001", "--http-port", "8001"]) == 0
+    others = json.loads(capsys.readouterr().out)
+    assert (others["grpc_options"]["port"], others["http_options"]) == (9001, {"port": 8001})
+    assert "http_options" not in printed
 
 
 def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,6 +100,28 @@ def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         main(["deploy", "ray", "--nothing"])
     assert "--nothing" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_command_says_why_the_cluster_did_not_take_it(capfd: pytest.CaptureFixture[str]) -> None:
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
+    nobody = f"http://127.0.0.1:{free_port()}"
+    assert main(["deploy", "ray", "a", "--apply", "--address", nobody]) == 1
+    line = f"Ray did not take the configuration: Failed to connect to Ray at address: {nobody}."
+    assert capfd.readouterr().err == f"bertstream: error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "failed"),
+    [
+        ("Usage: deploy\nError: no such option\n", "Usage: deploy\nError: no such option"),
+        ("a warning\n" + traceback_of("ray.exceptions.Lost: no token\n\n  Set: one\n"), "no token\n\n  Set: one"),
+        (traceback_of("KeyError: 'a'\n") + "\nDuring this:\n\n" + traceback_of("RuntimeError: b: c\n"), "b: c"),
+        (traceback_of("KeyboardInterrupt\n"), "KeyboardInterrupt"),
+    ],
+)
+def test_of_a_traceback_the_message_is_told(said: str, failed: str) -> None:
+    assert what_failed(said) == failed
 
 
 CHECK = """
@@ -108,7 +141,8 @@ def test_rays_own_schema_takes_the_example_and_what_is_written() -> None:
     if find_spec("ray") is None:
         pytest.skip("Ray is not installed")
     example = yaml.safe_load(EXAMPLE.read_text("utf-8"))
-    given = [example, *(document(CONFIG, scale) for scale in (Scale(replicas=2), Scale(replicas=4, least=1)))]
+    own = [document(CONFIG, Scale(replicas=2)), document(CONFIG, Scale(replicas=4, least=1), http_port=8001)]
+    given = [example, *own]
     # In a process of its own, as pydantic warns of what Ray does.
     checked = subprocess.run(
         [sys.executable, "-c", CHECK], input=json.dumps(given), capture_output=True, text=True, check=False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bertstream.ray.serve.autoscaling import TOKENS_PER_REPLICA
-from bertstream.ray.serve.deploying import Scale, document
+from bertstream.ray.serve.deploying import HTTP_PORT, Scale, document
 from bertstream.server import config
 from bertstream.server.config import ConfigError
 from bertstream.server.embedded import OPTIONS
@@ -86,6 +88,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpus", type=float, default=1.0, help="cores of each replica (default 1)")
     parser.add_argument("--gpus", type=float, default=0.0, help="GPUs of each replica (default 0)")
     parser.add_argument("--grpc-port", type=int, default=9000, metavar="PORT", help="of Ray's gRPC proxies (9000)")
+    parser.add_argument(
+        "--http-port",
+        type=int,
+        default=HTTP_PORT,
+        metavar="PORT",
+        help=f"of Ray's HTTP proxies, which answer nothing but whether they are well ({HTTP_PORT})",
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="where to write it; without this, to standard output")
     parser.add_argument("--apply", action="store_true", help="have a running cluster serve it, by `serve deploy`")
     parser.add_argument(
@@ -96,7 +105,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _deploy(parsed: argparse.Namespace) -> int:
     scale = Scale(parsed.replicas, parsed.min_replicas, parsed.cpus, parsed.gpus, parsed.tokens_per_replica)
     chosen = config.load(parsed, {})  # variables are for servers of this machine
-    text = as_text(document(chosen, scale, parsed.grpc_port))
+    text = as_text(document(chosen, scale, parsed.grpc_port, parsed.http_port))
     if parsed.apply and find_spec("ray") is None:
         raise ConfigError("--apply needs Ray: pip install 'bertstream[ray]'")
     if parsed.output:
@@ -112,9 +121,22 @@ def as_text(deployed: object) -> str:
 
 
 def _apply(text: str, address: str) -> int:
-    """Have Ray's own command send the configuration, which says what is wrong where it fails."""
+    """Have Ray's own command send the configuration, and say what is wrong where it fails."""
     with tempfile.NamedTemporaryFile("w", prefix="bertstream-", suffix=".yaml", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         command = [sys.executable, "-m", "ray.serve.scripts", "deploy", "--address", address, file.name]
-        return subprocess.run(command, check=False).returncode
+        sent = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+    if sent.returncode:
+        return _complain(f"Ray did not take the configuration: {what_failed(sent.stderr)}", 1)
+    sys.stderr.write(sent.stderr)
+    return 0
+
+
+def what_failed(said: str) -> str:
+    """Return the message of the exception that ended a program of Python, or all that it said if there is none."""
+    _, traceback, after = said.rpartition("Traceback (most recent call last):\n")
+    if not traceback:
+        return said.strip()
+    lines = itertools.dropwhile(lambda line: line.startswith(" "), after.strip("\n").splitlines())
+    return re.sub(r"\A[\w.]+: ", "", "\n".join(lines))

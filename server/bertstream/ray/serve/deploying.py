@@ -22,6 +22,7 @@ from bertstream.workers.compile.compiling import EMBEDDED_NAME
 
 IMPORT_PATH = "bertstream.ray.serve:application"
 SERVICER_FUNCTION = "bertstream.ray.serve.relay.add_bertstream"
+HTTP_PORT = 8000  # Ray's default
 POLICY = "bertstream.ray.serve.autoscaling:TokensWaiting"
 
 
@@ -45,10 +46,10 @@ class Scale:
             raise ConfigError("--cpus must be above 0, and --gpus must not be below")
 
 
-def document(config: ServeConfig, scale: Scale, port: int = 9000) -> dict[str, Any]:
+def document(config: ServeConfig, scale: Scale, port: int = 9000, http_port: int = HTTP_PORT) -> dict[str, Any]:
     """Return the configuration for these models, with the options of each that are not the defaults.
 
-    Raises ConfigError.
+    http_port: of Ray's own proxies for HTTP, which it always starts; they have no model to ask. Raises ConfigError.
     """
     scale.check()
     choices = chosen_models(config)
@@ -57,6 +58,7 @@ def document(config: ServeConfig, scale: Scale, port: int = 9000) -> dict[str, A
         raise ConfigError(f"two applications would have one name: {', '.join(names)}")
     return {
         "proxy_location": "EveryNode",
+        **({"http_options": {"port": http_port}} if http_port != HTTP_PORT else {}),
         "grpc_options": {"port": port, "grpc_servicer_functions": [SERVICER_FUNCTION]},
         "applications": [_application(choice, config, scale) for choice in choices],
     }
