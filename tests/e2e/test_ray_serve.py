@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.support import task_reference as reference
 from tests.support.checkpoints import CORPUS
 from tests.support.generation_checkpoints import tiny_causal
 from tests.support.hosted import hosted, needs_ray
+from tests.support.load import Load
 from tests.support.ray_serve import Application, RayServer, ray_server
 from tests.support.server import busy, eventually
 
@@ -159,39 +159,6 @@ def eventually_idle(rays: RayServer) -> None:
     eventually(idle, "the workers to end what nobody waits for", 20)
 
 
-class Load:
-    """Texts encoded one by one, by threads, until it is stopped; whether each had its vector."""
-
-    def __init__(self, client: Client, expected: np.ndarray) -> None:
-        self._client, self._expected = client, expected
-        self._stop = threading.Event()
-        self.answered = 0
-        self.failures: list[str] = []
-        self._threads = [threading.Thread(target=self._run) for _ in range(3)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                vectors = self._client.encode(CORPUS, model="bert")
-                batches = [batch.vectors for batch in self._client.encode_stream(CORPUS, model="bert")]
-                np.testing.assert_array_equal(vectors, self._expected)
-                np.testing.assert_array_equal(np.concatenate(batches), self._expected)
-            except Exception as error:
-                self.failures.append(f"{type(error).__name__}: {error}")
-                self._stop.wait(1)
-            self.answered += 1
-
-
 def test_no_traceback_was_logged_for_what_callers_did(rays: RayServer) -> None:
     _, traceback, after = rays.logs().partition("Traceback")
     assert traceback == "", after[:4000]
@@ -199,7 +166,7 @@ def test_no_traceback_was_logged_for_what_callers_did(rays: RayServer) -> None:
 
 def test_a_replica_that_is_killed_loses_nothing(rays: RayServer, plain: Client) -> None:
     expected = plain.encode(CORPUS, model="bert")
-    with Client(rays.address, retries=4, timeout=60) as through, Load(through, expected) as load:
+    with Client(rays.address, retries=4, timeout=60) as through, Load(through, "bert", CORPUS, expected) as load:
         eventually(lambda: load.answered > 5, "the load")
         victim = next(each for each in rays.replicas() if "bert:" in " ".join(each.cmdline()))
         victim.kill()
@@ -211,7 +178,7 @@ def test_a_replica_that_is_killed_loses_nothing(rays: RayServer, plain: Client) 
 
 def test_a_redeployment_loses_nothing(rays: RayServer, plain: Client) -> None:
     expected, old = plain.encode(CORPUS, model="bert"), {each.pid for each in rays.replicas()}
-    with Client(rays.address, retries=4, timeout=60) as through, Load(through, expected) as load:
+    with Client(rays.address, retries=4, timeout=60) as through, Load(through, "bert", CORPUS, expected) as load:
         eventually(lambda: load.answered > 5, "the load")
         rays.deploy()
         before = load.answered

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -94,6 +95,7 @@ def ray_server(applications: Sequence[Application], cache: Path) -> Iterator[Ray
         **os.environ,
         "BERTSTREAM_CACHE": str(cache),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_TOKEN": secrets.token_hex(),  # else Ray leaves one in the user's home, which his clusters then want
         "RAY_worker_niceness": "0",  # of replicas and their workers, by default 15
         "PYTHONPATH": os.pathsep.join(map(str, filter(None, [Path.cwd(), os.environ.get("PYTHONPATH", "")]))),
     }
