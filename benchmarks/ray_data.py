@@ -112,7 +112,7 @@ def server_rate(address: str, corpus: Path, warm_rows: int) -> tuple[float, floa
     texts = [text for path in sorted(corpus.rglob("*.parquet")) for text in pq.read_table(path)["text"].to_pylist()]
     began, done = None, 0
     with Client(address) as client:
-        for batch in client.encode_stream(texts, batch_size=256):
+        for batch in client.encode_stream(texts, batch_size=min(256, warm_rows)):
             done += len(batch)
             if began is None and done >= warm_rows:
                 began = Mark.now(done)
@@ -171,9 +171,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=("one-machine", "two-nodes"))
     parser.add_argument("--model", default="all-MiniLM-L6-v2", help="the checkpoint (default: the embedded one)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--files", type=int, default=8)
+    parser.add_argument("--files", type=int, default=8, help="at least 2, as the first does not count")
     parser.add_argument("--rows", type=int, default=2000, help="of each file")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.files < 2 or options.rows < 1 or options.rounds < 1:
+        parser.error("there is nothing to measure in less than 2 files of 1 row and 1 round")
+    return options
 
 
 if __name__ == "__main__":
