@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,27 @@ def test_an_engine_that_does_not_start_says_why(options: dict[str, object], mess
     with pytest.raises(EngineFailed, match=message):
         engine.begin(lambda client: client.models())
     engine.close()
+
+
+class Lingering(EmbeddedEngine):
+    """An engine whose thread has closed its loop, and ends somewhat later."""
+
+    def __init__(self) -> None:
+        self.lingers, self.may_end = threading.Event(), threading.Event()
+        super().__init__({"port": 1})
+
+    def _run(self) -> None:
+        super()._run()
+        self.lingers.set()
+        self.may_end.wait(30)
+
+
+def test_an_engine_can_be_closed_while_its_thread_ends() -> None:
+    engine = Lingering()
+    assert engine.lingers.wait(30)
+    threading.Timer(0.3, engine.may_end.set).start()
+    engine.close()
+    assert engine.may_end.is_set()
 
 
 class OtherLoops(asyncio.DefaultEventLoopPolicy):

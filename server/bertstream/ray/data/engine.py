@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
@@ -38,7 +39,7 @@ class EmbeddedEngine:
 
     def close(self) -> None:
         """End the server and its workers."""
-        if self._thread.is_alive():
+        with contextlib.suppress(RuntimeError):  # of a loop that is closed, as that of a server that did not start
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
