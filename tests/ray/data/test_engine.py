@@ -43,25 +43,22 @@ def test_an_engine_that_does_not_start_says_why(options: dict[str, object], mess
     engine.close()
 
 
-class Lingering(EmbeddedEngine):
-    """An engine whose thread has closed its loop, and ends somewhat later."""
+def test_an_engine_can_be_closed_while_its_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    lingers, may_end = threading.Event(), threading.Event()
 
-    def __init__(self) -> None:
-        self.lingers, self.may_end = threading.Event(), threading.Event()
-        super().__init__({"port": 1})
+    class Lingering(threading.Thread):
+        def run(self) -> None:
+            super().run()  # to the end, at which the engine's loop is closed
+            lingers.set()
+            may_end.wait(30)
 
-    def _run(self) -> None:
-        super()._run()
-        self.lingers.set()
-        self.may_end.wait(30)
-
-
-def test_an_engine_can_be_closed_while_its_thread_ends() -> None:
-    engine = Lingering()
-    assert engine.lingers.wait(30)
-    threading.Timer(0.3, engine.may_end.set).start()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", Lingering)
+        engine = EmbeddedEngine({"port": 1})
+    assert lingers.wait(30)
+    threading.Timer(0.3, may_end.set).start()
     engine.close()
-    assert engine.may_end.is_set()
+    assert may_end.is_set()
 
 
 class OtherLoops(asyncio.DefaultEventLoopPolicy):
