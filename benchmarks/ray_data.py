@@ -3,11 +3,11 @@
     .venv/bin/python -m benchmarks.ray_data one-machine [--model MODEL] [--rounds 3] [--files 8] [--rows 2000]
     .venv/bin/python -m benchmarks.ray_data two-nodes [the same]
 
-The texts are words of the corpus, in lognormal lengths. Of a job counts what comes between its first file and its last,
-and of a server what comes after as many rows, so that nobody's start counts. Beside the rate by the clock there is that
-by processor time, of this process and all that it has started, which other users of the machine hardly change. The
-nodes are processes of this machine that have one core each, with an actor of one core; Ray's head and the driver may
-use all cores.
+The texts are words of the corpus, in lognormal lengths. Of a job counts what comes between each actor's first file and
+its last, and of a server what comes after as many rows as a file has, so that nobody's start counts. Beside the rate by
+the clock there is that by processor time, of this process and all that it has started, which other users of the machine
+hardly change. The nodes are processes of this machine that have one core each, with an actor of one core; Ray's head
+and the driver may use all cores.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -50,7 +50,9 @@ class Mark:
     def now(cls, rows: int) -> Mark:
         """Return how far it is now."""
         own = psutil.Process()
-        return cls(rows, time.monotonic(), sum(map(cpu_seconds, [own, *own.children(recursive=True)])))
+        for process in [own, *own.children(recursive=True)]:
+            note_cpu_seconds(process)
+        return cls(rows, time.monotonic(), sum(_SPENT.values()))
 
     def rates_since(self, earlier: Mark) -> tuple[float, float]:
         """Return the texts a second of the clock, and of processor time."""
@@ -75,13 +77,14 @@ def main() -> None:
     print(f"{names[1]} / {names[0]}, medians: {clock:.2f} by the clock, {cpu:.2f} by processor time")
 
 
-def cpu_seconds(process: psutil.Process) -> float:
-    """Return the processor time of a process; 0 for one that has ended."""
-    try:
+_SPENT: dict[psutil.Process, float] = {}  # the processor time of all processes, also of those that have ended since
+
+
+def note_cpu_seconds(process: psutil.Process) -> None:
+    """Note the processor time of a process, unless it has ended."""
+    with suppress(psutil.Error):
         spent = process.cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(spent.user + spent.system)
+        _SPENT[process] = float(spent.user + spent.system)
 
 
 def one_machine(options: argparse.Namespace, folder: Path, corpus: Path) -> tuple[tuple[str, str], list[Any]]:
@@ -120,14 +123,19 @@ def server_rate(address: str, corpus: Path, warm_rows: int) -> tuple[float, floa
     return Mark.now(done).rates_since(began)
 
 
-def job_rate(corpus: Path, output: Path, model: str, **pool: Any) -> tuple[float, float]:
-    """Return the rates of a job, after its first file."""
+def job_rate(corpus: Path, output: Path, model: str, actors: int, **pool: Any) -> tuple[float, float]:
+    """Return the rates of a job, after the first file of each actor: two that begin together end together."""
     marks: list[Mark] = []
     report = encode_files(
-        corpus, output, model, progress=lambda progress: marks.append(Mark.now(progress.rows)), **pool
+        corpus,
+        output,
+        model,
+        actors=actors,
+        progress=lambda progress: marks.append(Mark.now(progress.rows)),
+        **pool,
     )
     assert report.ok, report
-    return marks[-1].rates_since(marks[0])
+    return marks[-1].rates_since(marks[actors - 1])
 
 
 def write_corpus(folder: Path, files: int, rows: int) -> Path:
@@ -171,11 +179,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=("one-machine", "two-nodes"))
     parser.add_argument("--model", default="all-MiniLM-L6-v2", help="the checkpoint (default: the embedded one)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--files", type=int, default=8, help="at least 2, as the first does not count")
+    parser.add_argument("--files", type=int, default=8, help="at least 3, as each actor's first does not count")
     parser.add_argument("--rows", type=int, default=2000, help="of each file")
     options = parser.parse_args()
-    if options.files < 2 or options.rows < 1 or options.rounds < 1:
-        parser.error("there is nothing to measure in less than 2 files of 1 row and 1 round")
+    if options.files < 3 or options.rows < 1 or options.rounds < 1:
+        parser.error("there is nothing to measure in less than 3 files of 1 row and 1 round")
     return options
 
 

@@ -61,8 +61,12 @@ def contenders(model: Path, cache: Path) -> Iterator[list[Contender]]:
         for replicas in (1, 2):
             application = Application([f"{MODEL}={model}"], replicas, args={"workers": 1, "threads": 1})
             rays = stack.enter_context(ray_server([application], cache))
-            client = stack.enter_context(Client(rays.address))
-            opened.append(Contender(f"Ray Serve, {replicas} replica{'s' if replicas > 1 else ''}", client))
+            for calls in range(1, replicas + 1):  # a stream over the proxy is one call, which one replica answers
+                client = stack.enter_context(Client(rays.address, stream_calls=calls))
+                of_calls = f", {calls} calls a stream" if calls > 1 else ""
+                opened.append(
+                    Contender(f"Ray Serve, {replicas} replica{'s' if replicas > 1 else ''}{of_calls}", client)
+                )
         yield opened
 
 
