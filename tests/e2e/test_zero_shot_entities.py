@@ -16,7 +16,7 @@ from tests.support.gliner import reference
 from tests.support.hosted import free_port, hosted
 from tests.support.web import JSON, ask
 
-NEAR = 1e-5
+NEAR = 5e-5  # the head multiplies what the sums of states differ by
 MODELS = ("gliner", "gliner-bert")
 LABELS = ["animal", "big city", "Wetter"]
 TEXTS = [*CORPUS, "", " ", "fox", "Angela's fox-trot, in_2015!", "\u2603\u2602 \u16a0\u16a1", "The fox. " * 40]
