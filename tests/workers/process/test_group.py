@@ -7,11 +7,14 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from bertstream.workers.process import child as child_module
 from bertstream.workers.process.child import ChildFailed
 from bertstream.workers.process.group import Group
 from bertstream.workers.process.supervisor import Supervisor
@@ -132,3 +135,47 @@ async def test_each_death_is_told_with_its_cause_but_no_end(tmp_path: Path, beha
     seen = len(deaths)
     await group.end(20.0, asyncio.Event())
     assert len(deaths) == seen
+
+
+async def test_a_child_that_no_thread_or_file_is_left_for_is_tried_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What fails may fail after the process was started, which must not stay behind."""
+    spawn, tries, strays = child_module._spawn, 0, list[int]()
+
+    async def scarce(*given: Any) -> asyncio.subprocess.Process:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            strays.append((await spawn(*given)).pid)
+        if tries <= 2:
+            raise RuntimeError("can't start new thread")
+        return await spawn(*given)
+
+    group = running.group("a")
+    await running.supervisor.add(0, group)
+    monkeypatch.setattr(child_module, "_spawn", scarce)
+    os.kill(running.lives("a")[0], signal.SIGKILL)
+    await until(lambda: tries == 3)
+    await asyncio.wait_for(group.living("a"), 20)
+    assert [record.__dict__["status"] for record in caplog.records if "died and is replaced" in record.message][1:] == [
+        "a cannot be started: can't start new thread"
+    ] * 2
+    await until(lambda: not psutil.pid_exists(strays[0]) or psutil.Process(strays[0]).status() == "zombie")
+    tries = 0
+    with pytest.raises(ChildFailed, match="late cannot be started: can't start new thread"):
+        await running.supervisor.add(0, running.group("late"))
+
+
+async def test_whatever_goes_wrong_with_a_child_is_told_and_leaves_none(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(cause: str) -> None:
+        raise KeyError(cause)
+
+    group = Group([replace(running.group("a").specs[0], on_death=broken)])
+    await running.supervisor.add(0, group)
+    os.kill(running.lives("a")[0], signal.SIGKILL)
+    await until(lambda: len(running.lives("a")) == 2)
+    await asyncio.wait_for(group.living("a"), 20)
+    assert "a cannot be kept" in [record.message for record in caplog.records]

@@ -107,17 +107,21 @@ class Child:
 
         Raises ChildFailed.
         """
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        try:
-            with theirs, strays.output() as output:
-                process = await _spawn(spec, theirs.fileno(), output)
-        except BaseException as error:
-            ours.close()
-            if not isinstance(error, OSError):
-                raise
-            raise ChildFailed(f"{spec.name} cannot be started: {error}") from error
-        return cls(spec, life, process, *await asyncio.open_connection(sock=ours, limit=_LINE_BYTES), output.pipe)
+        with contextlib.ExitStack() as opened:
+            try:
+                ours, theirs = socket.socketpair()
+                opened.callback(ours.close)
+                ours.setblocking(False)
+                with theirs, strays.output() as output:
+                    process = await _spawn(spec, theirs.fileno(), output)
+                    opened.callback(_kill_group, process.pid)
+                    reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES)
+            except (
+                Exception
+            ) as error:  # no file, no memory, no process id, or no thread is left: RuntimeError says that
+                raise ChildFailed(f"{spec.name} cannot be started: {error}") from error
+            opened.pop_all()
+        return cls(spec, life, process, reader, writer, output.pipe)
 
     @property
     def alive(self) -> bool:
@@ -202,8 +206,7 @@ class Child:
         self._hung = bool(reason)
         if reason and not self.failure:
             self.failure = f"{self.spec.name} was ended: {reason}"
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        _kill_group(self.pid)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
@@ -280,6 +283,11 @@ async def _spawn(spec: ChildSpec, control_fd: int, output: strays.Output) -> asy
         pass_fds=(control_fd, *output.inherited),
         start_new_session=True,  # a group of its own; by this name, as uvloop's loops, which Ray brings, know no other
     )
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def describe(status: int) -> str:

@@ -77,11 +77,12 @@ class Group:
             started = time.monotonic()
             try:
                 how = await self._live(spec, life, first_ready)
-            except ChildFailed as error:
+            except Exception as error:
+                failed = self._failed(spec, error)
                 if not first_ready.done():
-                    first_ready.set_exception(error)
+                    first_ready.set_exception(failed)
                     return
-                how = str(error)
+                how = str(failed)
             if self._ending.is_set():
                 return
             failures = 1 if time.monotonic() - started > HEALTHY_SECONDS else failures + 1
@@ -89,6 +90,15 @@ class Group:
             log.error("%s died and is replaced", spec.name, extra={"status": how, "delay": delay})
             await self._pause(delay)
             life += 1
+
+    def _failed(self, spec: ChildSpec, error: Exception) -> ChildFailed:
+        """Return why a life ended; whatever it was, somebody waits for the child, and it must not stay behind."""
+        if isinstance(error, ChildFailed):
+            return error
+        log.error("%s cannot be kept", spec.name, exc_info=error)
+        if child := self._children.get(spec.name):
+            child.kill()
+        return ChildFailed(f"{spec.name} cannot be kept: {error}")
 
     async def _live(self, spec: ChildSpec, life: int, first_ready: asyncio.Future[None]) -> str:
         """Live one life from start to end, and return how it ended. Raises ChildFailed if the child was never ready."""
