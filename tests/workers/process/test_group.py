@@ -141,20 +141,20 @@ async def test_a_child_that_no_thread_or_file_is_left_for_is_tried_again(
     running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What fails may fail after the process was started, which must not stay behind."""
-    spawn, tries, strays = child_module._spawn, 0, list[int]()
+    original, tries, strays = child_module.spawn, 0, list[int]()
 
     async def scarce(*given: Any) -> asyncio.subprocess.Process:
         nonlocal tries
         tries += 1
         if tries == 2:
-            strays.append((await spawn(*given)).pid)
+            strays.append((await original(*given)).pid)
         if tries <= 2:
             raise RuntimeError("can't start new thread")
-        return await spawn(*given)
+        return await original(*given)
 
     group = running.group("a")
     await running.supervisor.add(0, group)
-    monkeypatch.setattr(child_module, "_spawn", scarce)
+    monkeypatch.setattr(child_module, "spawn", scarce)
     os.kill(running.lives("a")[0], signal.SIGKILL)
     await until(lambda: tries == 3)
     await asyncio.wait_for(group.living("a"), 20)

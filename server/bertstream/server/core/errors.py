@@ -94,8 +94,9 @@ def version_not_found(name: str, version: str) -> RequestError:
 
 
 def method_not_found(name: str) -> RequestError:
-    """Return the error for a call that does not exist."""
-    return RequestError(Code.UNIMPLEMENTED, "METHOD_NOT_FOUND", f"there is no method {name[:200]!r}")
+    """Return the error for a call that does not exist; its name may be unknown, ""."""
+    message = f"there is no method {name[:200]!r}" if name else "there is no method of the name that was called"
+    return RequestError(Code.UNIMPLEMENTED, "METHOD_NOT_FOUND", message)
 
 
 def not_available(message: str, reason: str = "OUTPUT_NOT_AVAILABLE") -> RequestError:

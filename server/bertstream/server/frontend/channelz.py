@@ -16,6 +16,7 @@ from grpc_channelz.v1.channelz import aio
 
 from bertstream.server.core.errors import Code, RequestError
 from bertstream.server.protocols.decoding import Decoded, decoder
+from bertstream.server.protocols.rpc import add_handlers
 
 SERVICE: Any = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"]
 SERVICE_NAME: str = SERVICE.full_name
@@ -27,7 +28,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 def add_channelz(server: grpc.aio.Server) -> None:
     """Add `grpc.channelz.v1.Channelz`."""
     handlers = {method.name: _handler(method) for method in SERVICE.methods}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE_NAME, handlers)])
+    add_handlers(server, SERVICE_NAME, handlers)
 
 
 def _handler(method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:

@@ -12,6 +12,7 @@ from bertstream.server.core.load import Load
 from bertstream.server.protocols.call import Stream
 from bertstream.server.protocols.decoding import Decoded, decoder
 from bertstream.server.protocols.orca import SERVICE_NAME, OrcaLoadReport, OrcaLoadReportRequest, report_of
+from bertstream.server.protocols.rpc import add_handlers
 
 _MAX_BYTES = 1 << 12  # of one request
 LEAST_SECONDS = 1.0  # between reports, whatever a caller asks for
@@ -30,6 +31,4 @@ def add_orca(server: grpc.aio.Server, measure: Callable[[], Load]) -> None:
     handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_stream_rpc_method_handler(
         stream_core_metrics, decoder(OrcaLoadReportRequest, _MAX_BYTES), OrcaLoadReport.SerializeToString
     )
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler(SERVICE_NAME, {"StreamCoreMetrics": handler})]
-    )
+    add_handlers(server, SERVICE_NAME, {"StreamCoreMetrics": handler})

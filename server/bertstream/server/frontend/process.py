@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Collection, Sequence
@@ -17,7 +18,7 @@ from grpc_health.v1 import health, health_pb2
 from msgspec import convert
 
 from bertstream.server.core.serving import ServingCore
-from bertstream.server.frontend import channelz, links, orca, standard, transport
+from bertstream.server.frontend import accepting, channelz, links, orca, standard, transport
 from bertstream.server.frontend.credentials import ServedCertificate
 from bertstream.server.frontend.handling import DESCRIPTORS, NEED_WORKERS, SERVICES, all_handlers
 from bertstream.server.frontend.http import HttpListener, open_endpoints
@@ -142,7 +143,7 @@ class Frontend:
         settle()
         watching = asyncio.create_task(self._watch_health())
         self._control.send(Ready())
-        await self._stop.wait()
+        await self._until_stopped(server)
         watching.cancel()
         # Health turns first, so that balancers choose another server before this one refuses calls. The port stays open
         # while calls under way finish, so that health checks see the server drain, and new calls get a proper error.
@@ -155,6 +156,14 @@ class Frontend:
             await asyncio.to_thread(self._tracing.close)
         self._control.send(Progress(LastSnapshot(self._core.registry.snapshot())))
         self._core.end_threads()
+
+    async def _until_stopped(self, server: grpc.aio.Server) -> None:
+        """Wait until told to stop. Raises RuntimeError where gRPC's server ends before: another process must serve."""
+        stopping, ended = asyncio.create_task(self._stop.wait()), asyncio.create_task(server.wait_for_termination())
+        # The second is not cancelled afterwards, which would cancel the server's own end.
+        await asyncio.wait((stopping, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            raise RuntimeError("gRPC's server has ended by itself") from ended.exception()
 
     def _http_endpoints(self) -> Sequence[Endpoint]:
         settings = self._settings
@@ -198,10 +207,7 @@ class Frontend:
     def _server(self) -> grpc.aio.Server:
         settings, limits = self._settings, self._settings.limits
         chain = Chain(self._links(standard.open_services(settings.keys)), standard.SERVICES)
-        server = grpc.aio.server(
-            interceptors=(chain,),
-            options=transport.arguments(limits, settings.connections),
-        )
+        server = accepting.server((chain,), transport.arguments(limits, settings.connections))
         changes = Changes(self._core.models, self._ask, settings.max_load_workers)
         for service, by_rpc in all_handlers(self._core.models, settings, changes).items():
             add_service(server, service, by_rpc, limits.max_request_bytes, settings.connections.stalled_seconds)
@@ -274,7 +280,9 @@ async def serve(settings: FrontendSettings, control: ControlLine) -> None:
         call_in(loop, take, message)
 
     def orphaned() -> None:
-        call_in(loop, frontend.stop)
+        """End at once: the workers do so too, so that no call can be answered, and the port must be free again."""
+        log.error("the supervisor is gone")
+        os._exit(1)
 
     control.listen(hear, orphaned)
     loop.add_signal_handler(signal.SIGTERM, frontend.stop)

@@ -20,6 +20,7 @@ from bertstream.server.frontend import channelz
 from bertstream.server.protocols import orca
 from bertstream.server.protocols.call import CallerGone, Stream
 from bertstream.server.protocols.decoding import Decoded, decoder
+from bertstream.server.protocols.rpc import add_handlers
 from bertstream.server.settings import KeysSettings
 
 _MAX_BYTES = 1 << 16  # of one request
@@ -67,7 +68,7 @@ def add_health(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> 
         "Check": grpc.unary_unary_rpc_method_handler(check, decode, encode),
         "Watch": grpc.unary_stream_rpc_method_handler(watch, decode, encode),
     }
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers)])
+    add_handlers(server, health.SERVICE_NAME, handlers)
 
 
 def add_reflection(server: grpc.aio.Server, services: Iterable[str], files: Iterable[FileDescriptor] = ()) -> None:
@@ -99,10 +100,8 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str], files: Iter
 
     handler: grpc.RpcMethodHandler[Any, Any]
     handler = grpc.stream_stream_rpc_method_handler(info, decode, encode)
-    handlers = [
-        grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in REFLECTION_SERVICES
-    ]
-    server.add_generic_rpc_handlers(handlers)
+    for name in REFLECTION_SERVICES:
+        add_handlers(server, name, {"ServerReflectionInfo": handler})
 
 
 def pool_of(files: Iterable[FileDescriptor]) -> descriptor_pool.DescriptorPool:

@@ -46,7 +46,15 @@ def add_service(
     handlers = {
         method.name: _handler(method, by_rpc[method.name], max_bytes, stalled_seconds) for method in service.methods
     }
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service.full_name, handlers)])
+    add_handlers(server, service.full_name, handlers)
+
+
+def add_handlers(
+    server: grpc.aio.Server, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+) -> None:
+    """Add a service's handlers by the short names of its methods, and register them, which older grpcio do not know."""
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, dict(handlers))])
+    server.add_registered_method_handlers(service, dict(handlers))
 
 
 def _handler(

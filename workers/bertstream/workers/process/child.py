@@ -113,7 +113,7 @@ class Child:
                 opened.callback(ours.close)
                 ours.setblocking(False)
                 with theirs, strays.output() as output:
-                    process = await _spawn(spec, theirs.fileno(), output)
+                    process = await spawn(spec, theirs.fileno(), output)
                     opened.callback(_kill_group, process.pid)
                     reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES)
             except (
@@ -268,7 +268,8 @@ class Child:
         self.tell(answer)
 
 
-async def _spawn(spec: ChildSpec, control_fd: int, output: strays.Output) -> asyncio.subprocess.Process:
+async def spawn(spec: ChildSpec, control_fd: int, output: strays.Output) -> asyncio.subprocess.Process:
+    """Start a child's interpreter. Raises OSError, and RuntimeError where no thread is left to watch it."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
