@@ -20,6 +20,7 @@ from bertstream.v1 import (
     tokenization_pb2_grpc,
     types_pb2,
 )
+from tests.support.frames import called
 from tests.support.server import Server
 
 ENCODE = "/bertstream.v1.EncodingService/EncodeTexts"
@@ -331,3 +332,13 @@ def test_wrong_method_and_wrong_stub(server: Server) -> None:
     with grpc.insecure_channel(server.address) as channel:
         answer = encoding_pb2_grpc.EncodingServiceStub(channel).EncodeTexts(encode())
     assert answer.usage.texts == 1
+
+
+def test_paths_and_metadata_that_are_no_text(server: Server, client: Client) -> None:
+    """What gRPC itself logs of them would quote the caller's bytes, which may be a key."""
+    port = int(server.address.rpartition(":")[2])
+    assert b"grpc-status\x0212" in called(port, b"/\xff")
+    for name in ("authorization", "traceparent", "x-request-id"):
+        assert b"grpc-status\x010" in called(port, b"/bertstream.v1.ModelService/ListModels", **{name: b"secret\xff"})
+    assert client.encode(["fox"]).shape == (1, 384)
+    assert not [line for line in server.log if "secret" in line or "Traceback" in line]

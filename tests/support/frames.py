@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import struct
 
-_HEADERS, _SETTINGS, _LAST_OF_BOTH = 1, 4, 5  # types of frames, and the flags END_STREAM and END_HEADERS
+_DATA, _HEADERS, _SETTINGS = 0, 1, 4  # types of frames
+_END_STREAM, _END_HEADERS = 1, 4  # flags
+_EMPTY = bytes(5)  # a message of no bytes
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 def called(port: int, path: bytes, **headers: bytes) -> bytes:
-    """Call a path without a message, and return the bytes that come until a status is among them, or for 10 s."""
+    """Call a path with an empty message, and return the bytes that come until a status is among them, or for 10 s."""
     usual = {b":method": b"POST", b":scheme": b"http", b":path": path, b":authority": b"localhost"}
     given = {name.encode(): value for name, value in headers.items()}
     block = b"".join(
@@ -18,7 +20,8 @@ def called(port: int, path: bytes, **headers: bytes) -> bytes:
     )
     answer = b""
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
-        connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b"") + _frame(_HEADERS, _LAST_OF_BOTH, 1, block))
+        connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b"") + _frame(_HEADERS, _END_HEADERS, 1, block))
+        connection.sendall(_frame(_DATA, _END_STREAM, 1, _EMPTY))
         while b"grpc-status" not in answer and (more := connection.recv(1 << 16)):
             answer += more
     return answer

@@ -22,7 +22,7 @@ from tests.chaos.faults.fault import Fault
 from tests.chaos.scene import Scene, gone, promise, wait_for
 from tests.support.server import running
 
-ENDED_SECONDS = 30.0
+ENDED_SECONDS = 15.0
 _FLIPPED = 0x40  # a bit of a weight's exponent
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from bertstream.workers.process import child as child_module
-from bertstream.workers.process import logs
+from bertstream.workers.process import logs, strays
 from bertstream.workers.process.child import Child, ChildFailed, ChildSpec, describe
 from bertstream.workers.process.control import NoAnswer, Stop
 from tests.support import child as scripted
@@ -196,9 +196,9 @@ async def test_what_a_child_writes_past_its_log_becomes_lines_of_the_log(
     await child.ready
     child.stop()
     assert await child.wait() == 0
-    strays = [record for record in caplog.records if record.name == "bertstream.workers.process.strays"]
-    assert {vars(record)["child"] for record in strays} == {"child"}
-    first, second, *parts, last = [record.getMessage() for record in strays]
+    found = [record for record in caplog.records if record.name == "bertstream.workers.process.strays"]
+    assert {vars(record)["child"] for record in found} == {"child"}
+    first, second, *parts, last = [record.getMessage() for record in found]
     assert (first, second, last) == ("on standard output", "[W] by C++ \\xff", "last words")
     assert "".join(parts) == "x" * 100_000
     out, err = capfd.readouterr()
@@ -219,3 +219,13 @@ async def test_on_a_terminal_a_child_writes_where_its_supervisor_does(
     assert "on standard output\n" in err
     assert "[W] by C++" in err
     assert out == ""
+
+
+async def test_of_a_flood_of_lines_a_part_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    read, write = os.pipe()
+    os.write(write, b"once more\n" * (strays.LINES + 7))
+    os.close(write)
+    await strays.log_lines(read, "child")
+    *lines, last = [record.getMessage() for record in caplog.records]
+    assert lines == ["once more"] * strays.LINES
+    assert last == "7 more lines were left out"

@@ -11,6 +11,7 @@ frontend ends when its gRPC server does, and is replaced.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from inspect import signature
 from typing import Any
@@ -19,6 +20,7 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # types-grpcio has no types for it
 
 UNKNOWN = ""  # stands for the names of all methods that are not there
+_UNDECODED = "Invalid encoding on"  # begins grpcio's own line on metadata that is no UTF-8; the bytes follow
 
 
 def server(interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]]) -> grpc.aio.Server:
@@ -30,6 +32,11 @@ def server(interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence
         return grpc.aio.server(interceptors=interceptors, options=options)
     finally:
         cygrpc.AioServer = theirs
+
+
+def keep_bytes_out_of_the_log() -> None:
+    """Drop grpcio's lines on metadata that is no text: they quote it, which may be a key, and have a traceback each."""
+    logging.getLogger(cygrpc.__name__).addFilter(lambda record: not str(record.msg).startswith(_UNDECODED))
 
 
 def _fits() -> bool:

@@ -260,6 +260,7 @@ def listen_on(server: grpc.aio.Server, path: str) -> None:
 
 async def serve(settings: FrontendSettings, control: ControlLine) -> None:
     """Run one frontend until its supervisor tells it to stop, or is gone."""
+    accepting.keep_bytes_out_of_the_log()
     ports = 1 + (settings.http_port >= 0)
     transport.allow_connections(settings.connections.max_connections * ports)
     loop, frontend = asyncio.get_running_loop(), Frontend(settings, control)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from bertstream.workers.process import logs
 log = logging.getLogger(__name__)
 
 _LINE_BYTES = 1 << 16  # of one line; longer ones are logged in parts
+LINES = 200  # in SECONDS; gRPC's core, for one, writes a line for each call that makes no sense
+SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +55,29 @@ def output() -> Iterator[Output]:
 
 
 async def log_lines(pipe: int, name: str) -> None:
-    """Log each line that the child `name` writes, until the pipe's last end is closed."""
+    """Log the lines that the child `name` writes until the pipe's last end is closed; of a flood, its first lines."""
     reader = asyncio.StreamReader(_LINE_BYTES)
     loop = asyncio.get_running_loop()
     file = os.fdopen(pipe, "rb", 0)
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+    begun, lines = time.monotonic(), 0
     try:
         while line := await _line(reader):
+            if time.monotonic() - begun > SECONDS:
+                _tell_left_out(name, lines)
+                begun, lines = time.monotonic(), 0
             if text := line.decode(errors="backslashreplace").rstrip():
-                log.warning("%s", text, extra={"child": name})
+                lines += 1
+                if lines <= LINES:
+                    log.warning("%s", text, extra={"child": name})
     finally:
+        _tell_left_out(name, lines)
         transport.close()
+
+
+def _tell_left_out(name: str, lines: int) -> None:
+    if lines > LINES:
+        log.warning("%d more lines were left out", lines - LINES, extra={"child": name})
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
