@@ -81,6 +81,7 @@ class Behaviour:
     breaks: deque[tuple[int, status_pb2.Status]] = field(
         default_factory=deque
     )  # of streams, with the number of answers before each
+    refused_items: int = 0  # so many of the next items of streams are refused for now
     window: int = 256
     split_rows: int = 0  # rows of states or attentions per message
     # The last layer of StreamLayers, and the second piece of StreamGeneration, wait until this is set.
@@ -306,9 +307,13 @@ class FakeServer(
                 if failure and limit is not None and answered + len(ids) > limit:
                     abort(context, failure)
                 answered += len(ids)
+                refused = ids[: self.does.refused_items]
+                self.does.refused_items -= len(refused)
+                ids, keys = ids[len(refused) :], keys[len(refused) :]
                 self.seen.answered.update(keys)
                 good = [(item, key) for item, key in zip(ids, keys, strict=True) if "bad" not in key]
                 errors = [_item_error(item) for item, key in zip(ids, keys, strict=True) if "bad" in key]
+                errors += [types.ItemError(id=item, status=_NOT_NOW) for item in refused]
                 yield [item for item, _ in good], [key for _, key in good], errors
         if failure:
             abort(context, failure)
@@ -368,6 +373,9 @@ def _tokenizations(keys: list[str], options: tokenization.TokenizationOptions) -
             if options.overflowing_windows:
                 answer.text_indexes.append(index)
     return answer
+
+
+_NOT_NOW = status(Code.UNAVAILABLE, "no worker is alive", "WORKER_LOST", retry_seconds=0.05)
 
 
 def _item_error(item: int) -> types.ItemError:

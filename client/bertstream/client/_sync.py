@@ -381,7 +381,8 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
         `texts` is iterated in the thread that iterates the result, never far ahead of it. With `ordered=False` rows
         come as they are ready. `on_error="raise"` raises a failed item's exception (`item_id` is its id) after all rows
         that were ready before it; "collect" lists it in `errors`, and its row is NaN. A connection that breaks is
-        opened again, and only texts without an answer are sent again. Closing the generator cancels the call.
+        opened again, and only texts without an answer are sent again, as are those that the server refuses for now.
+        Where it takes none for half a minute, its error is raised. Closing the generator cancels the call.
         `timeout` applies to the whole stream.
         """
         request = encode_request(Delivery(ordered, on_error, batch_size, progress, report), **options)

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.rpc import error_details_pb2, status_pb2
+
 from bertstream.client import EffectiveOptions, RpcError, Timings, Unavailable, Usage
 from bertstream.client._calls.codec import Answers, Started
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep
 from bertstream.client._calls.stream import BulkStream, StreamConfig
 from bertstream.client._texts import ITEMS, Group, PreparedText, prepare
 from bertstream.client._usage import Cost
+from bertstream.v1 import types_pb2 as types
 
 
 class EchoCodec:
@@ -64,6 +67,15 @@ def send(stream: BulkStream[Any, Any], texts: list[Any]) -> None:
             stream.opened()
 
 
+def refusal(item: int, code: int = 14, seconds: float = 2.0) -> types.ItemError:
+    """Return a server's word that an item, which is for now refused, may come again."""
+    status = status_pb2.Status(code=code, message="not now")
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(int(seconds * 1e3))
+    status.details.add().Pack(retry)
+    return types.ItemError(id=item, status=status)
+
+
 @dataclass
 class Peer:
     """Does what the stream says. Any server that is in `down` refuses calls."""
@@ -73,6 +85,7 @@ class Peer:
     chance: random.Random
     window: int = 32
     break_share: float = 0.0
+    refuse_share: float = 0.0
     parts: bool = False
     emitted: list[tuple[int, Any]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -136,6 +149,11 @@ class Peer:
             self.stream.receive(Started(self.window, OPTIONS), lane)
         elif self.chance.random() < self.break_share:
             self.end(lane, Unavailable("gone"))
+        elif self.chance.random() < self.refuse_share:
+            some = self.chance.sample(sorted(under_way), self.chance.randint(1, len(under_way)))
+            for item in some:
+                del under_way[item]
+            self.stream.receive(Answers([], [refusal(item) for item in some]), lane)
         else:
             some = self.chance.sample(sorted(under_way), self.chance.randint(1, len(under_way)))
             if self.parts and self.chance.random() < 0.5:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertstream.client import (
+    DeadlineExceeded,
     Internal,
     InvalidArgument,
     NotFound,
@@ -23,12 +24,12 @@ from bertstream.client import (
 )
 from bertstream.client._calls.backoff import Backoff
 from bertstream.client._calls.codec import Answers
-from bertstream.client._calls.steps import Emit, Open, Pull, Receive, Sleep
-from bertstream.client._calls.stream import HELD_BYTES, BulkStream
+from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep
+from bertstream.client._calls.stream import HELD_BYTES, BulkStream, StreamConfig
 from bertstream.client._texts import MessageLimits
 from bertstream.client._usage import Cost, joined_cost
 from bertstream.v1 import types_pb2 as types
-from tests.client.calls.bulk_peer import EchoCodec, Peer, bulk, send
+from tests.client.calls.bulk_peer import EchoCodec, Peer, bulk, refusal, send
 
 
 class LargeCodec(EchoCodec):
@@ -42,10 +43,10 @@ class LargeCodec(EchoCodec):
 def test_nothing_is_lost_nothing_twice_and_all_is_bounded(
     count: int, batch_size: int, window: int, ordered: bool, breaks: bool, seed: int
 ) -> None:
-    codec, reports = EchoCodec(), list[Report]()
+    codec, reports, share = EchoCodec(), list[Report](), 0.2 if breaks else 0.0
     stream = bulk(codec, ordered=ordered, batch_size=batch_size, reconnect_seconds=1e9, report=reports.append)
     peer = Peer(
-        stream, [f"t{i}" for i in range(count)], random.Random(seed), window, 0.2 if breaks else 0.0, parts=True
+        stream, [f"t{i}" for i in range(count)], random.Random(seed), window, share, refuse_share=share, parts=True
     )
     emitted = peer.run()
     assert sorted(emitted) == sorted((i, f"partial t{i}") for i in range(count))
@@ -199,6 +200,63 @@ def test_an_error_is_raised_after_the_rows_before_it(ordered: bool, before: list
     assert isinstance(step, Emit)
     assert [item for item, _ in step.batch] == before
     with pytest.raises(NotFound, match="item 3: no"):
+        stream.step()
+
+
+@pytest.mark.parametrize("collect", [False, True])
+@pytest.mark.parametrize("code", [8, 14])
+def test_what_is_refused_for_now_is_sent_again_when_the_server_says(collect: bool, code: int) -> None:
+    stream = bulk(batch_size=4, collect_errors=collect)
+    send(stream, ["a", "b", "c", "d"])
+    stream.receive(Answers([(0, "a"), (3, "d")], [refusal(1, code, 0.5), refusal(2, code, 3.0)]))
+    stream.end()
+    step = stream.step()
+    assert isinstance(step, Sleep)
+    assert (step.seconds, step.error.item_id) == (3.0, 2)
+    again = stream.step()
+    assert isinstance(again, Send)
+    assert again.request.indexes == [1, 2]
+    stream.receive(Answers([(1, "b"), (2, "c")]))
+    first, second = stream.step(), stream.step()
+    assert isinstance(first, HalfClose)
+    assert isinstance(second, Emit)
+    assert second.batch == [(0, "a"), (1, "b"), (2, "c"), (3, "d")]
+
+
+def test_what_is_refused_without_a_time_to_come_again_fails_alone() -> None:
+    stream = bulk(batch_size=2, collect_errors=True)
+    send(stream, ["a", "b"])
+    stream.receive(Answers([(0, "a")], [types.ItemError(id=1, status=status_pb2.Status(code=8, message="too large"))]))
+    step = stream.step()
+    assert isinstance(step, Emit)
+    assert isinstance(step.batch[1][1], Overloaded)
+
+
+def test_a_server_that_refuses_all_for_long_is_given_up() -> None:
+    now = 0.0
+    config = StreamConfig(collect_errors=True, reconnect_seconds=30.0)
+    stream = BulkStream(EchoCodec(), config, jitter=lambda: 1.0, clock=lambda: now)
+    send(stream, ["a"])
+    stream.end()
+    while now <= config.reconnect_seconds:
+        stream.receive(Answers([], [refusal(0)]))
+        step = stream.step()
+        assert isinstance(step, Sleep)
+        now += step.seconds
+        assert isinstance(stream.step(), Send)
+    stream.receive(Answers([], [refusal(0)]))
+    with pytest.raises(Unavailable, match="not now"):
+        stream.step()
+
+
+def test_an_item_whose_time_is_over_ends_the_stream_as_it_is_the_time_of_all() -> None:
+    stream = bulk(batch_size=2, collect_errors=True)
+    send(stream, ["a", "b"])
+    stream.receive(Answers([(0, "a")], [refusal(1, 4)]))
+    step = stream.step()
+    assert isinstance(step, Emit)
+    assert step.batch == [(0, "a")]
+    with pytest.raises(DeadlineExceeded):
         stream.step()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertstream.client import FailedPrecondition, FileProgress, Unavailable
+from bertstream.client import FailedPrecondition, FileProgress, RpcError, Unavailable
 from bertstream.files.operations import OPERATIONS
 from tests.client.fake_encodings import vector
 from tests.client.fake_generation import GENERATING
@@ -137,6 +137,25 @@ def test_a_stream_that_breaks_for_good_leaves_what_is_done(client: Any, server: 
     assert (report.rows, report.resumed >= 1000) == (MANY, True)
     expected = [vector(f"text:{number}") for number in range(MANY)]
     np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), expected)
+
+
+def test_what_a_server_refuses_for_now_fails_no_row(client: Any, server: FakeServer, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("".join(f"{number}\n" for number in range(500)))
+    server.does.refused_items = 300
+    report = client.encode_file(tmp_path / "in.txt", tmp_path / "v.npy")
+    assert (report.rows, report.failed) == (500, 0)
+    np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), [vector(f"text:{number}") for number in range(500)])
+
+
+def test_a_timeout_stops_a_run_that_goes_on_later(client: Any, server: FakeServer, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("".join(f"{number}\n" for number in range(500)))
+    server.does.refused_items = 1 << 30
+    with pytest.raises(RpcError):
+        client.encode_file(tmp_path / "in.txt", tmp_path / "v.npy", timeout=2)
+    assert not (tmp_path / "v.npy").exists()
+    server.does.refused_items = 0
+    report = client.encode_file(tmp_path / "in.txt", tmp_path / "v.npy")
+    assert (report.rows, report.failed) == (500, 0)
 
 
 def test_a_model_that_was_replaced_is_another(client: Any, server: FakeServer, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ Nothing here blocks, or knows a channel. Memory is bounded by the windows that t
     pulled  --send-->  under way (at most one window)  --answer-->  done (at most another window)  --Emit-->  caller
 
 An item is kept until its answer is complete, so that it can be sent again, over whichever call, if its own breaks;
-items that were answered are never sent again. Where the stream cannot go on, what has come is handed out before the
-error.
+items that were answered are never sent again. An item that the server refuses for now, as it says when to come again,
+is sent again then. Where the stream cannot go on, what has come is handed out before the error.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ import numpy as np
 from bertstream.client._calls.backoff import may_pass
 from bertstream.client._calls.codec import Codec, Started
 from bertstream.client._calls.lanes import Choose, Lane, Lanes, first
+from bertstream.client._calls.refused import Refused, may_pass_later
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Step, Stop
 from bertstream.client._chance import CHANCE
 from bertstream.client._errors import (
+    DeadlineExceeded,
     InvalidArgument,
     RpcError,
     Unavailable,
@@ -92,6 +94,7 @@ class BulkStream(Generic[V, B]):
         self._lanes = Lanes(config.calls, texts, choose, jitter, clock)
         self._outbox: deque[Group] = deque()
         self._waited = 0.0  # for any call to be taken, since the last answer
+        self._refused = Refused(config.reconnect_seconds, jitter, clock)
         self._failure: RpcError | None = None  # why it cannot go on
         # items, by sequence number
         self._ids: dict[int, int] = {}  # the caller's ids of items that were pulled and not yet handed out
@@ -173,6 +176,8 @@ class BulkStream(Generic[V, B]):
             self._answer(sequence, piece, event.more, call)
         if event.cost:
             self._count([sequence for sequence, _ in event.pieces], event.cost)
+        if event.pieces:
+            self._refused.answered()
         for failure in event.errors:
             self._fail(failure, call)
         call.failures, self._waited = 0, 0.0
@@ -196,8 +201,10 @@ class BulkStream(Generic[V, B]):
         self._failure = self._failure or error
 
     def _connection_step(self) -> Step[B] | None:
+        if self._refused:
+            self._send_again(self._refused.due())
         if not self._outbox:
-            return self._half_close()
+            return self._await_refused() if self._refused else self._half_close()
         count, under_way = len(self._outbox[0].indexes), self._lanes.under_way
         if under_way and under_way + count > self._most_under_way():
             return None
@@ -232,6 +239,13 @@ class BulkStream(Generic[V, B]):
             self.fail(error)
             return None
         return Sleep(seconds, error)
+
+    def _await_refused(self) -> Sleep | None:
+        """Return how long to wait until what was refused may come again, where nothing else is to be done."""
+        error = self._refused.error
+        if error is None or self._lanes.under_way or self._room() or self._is_batch_ready():
+            return None
+        return Sleep(self._refused.rest(), error)
 
     def _send_again(self, sequences: Collection[int]) -> None:
         """Put what a broken call has not answered before all that waits."""
@@ -315,9 +329,17 @@ class BulkStream(Generic[V, B]):
         if failure.id not in self._items:
             raise unexpected_response(f"an error for id {failure.id}, which is not under way")
         self._pieces.pop(failure.id, None)
-        self._settle(failure.id, lane)
         error = error_from_status(failure.status, self._ids[failure.id])
-        self._finish(failure.id, with_callers_indexes(error, lambda _: failure.id))
+        error = with_callers_indexes(error, lambda _: failure.id)
+        if isinstance(error, DeadlineExceeded):  # which is the call's, and so that of all other items
+            self.fail(error)
+        elif not may_pass_later(error):
+            self._settle(failure.id, lane)
+            self._finish(failure.id, error)
+        elif self._refused.add(failure.id, error):
+            lane.under_way.discard(failure.id)
+        else:
+            self.fail(error)
 
     def _settle(self, sequence: int, lane: Lane) -> None:
         del self._items[sequence]
