@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
 import signal
 import socket
@@ -22,6 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bertstream.client import Client, FailedPrecondition
 from bertstream.server.frontend.handling import SERVICES
+from bertstream.v1 import encoding_pb2, encoding_pb2_grpc
 from tests.support.server import Server, eventually, running
 
 
@@ -132,9 +134,19 @@ def test_a_supervisor_that_is_killed_takes_its_children_along(
     with running([f"tiny={checkpoint('bert')}"], "--workers", "2", cache=compile_cache) as server:
         children, folder = server.children(), server.socket_folder()
         assert folder.is_dir()
-        server.process.kill()
-        server.process.wait()
-        eventually(lambda: not any(_runs(child) for child in children), "the children to go")
+        requests = queue.SimpleQueue[encoding_pb2.StreamEncodingsRequest | None]()
+        requests.put(encoding_pb2.StreamEncodingsRequest(options=encoding_pb2.EncodingOptions()))
+        with grpc.insecure_channel(server.address) as channel:
+            call = encoding_pb2_grpc.EncodingServiceStub(channel).StreamEncodings(iter(requests.get, None))
+            assert next(call).HasField("started")
+            server.process.kill()
+            server.process.wait()
+            # Well before a drain's time would be over, for which nobody could answer the open call.
+            eventually(lambda: not any(_runs(child) for child in children), "the children to go", 15)
+            with pytest.raises(grpc.RpcError) as caught:
+                next(call)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            requests.put(None)
         assert not folder.exists()
 
 

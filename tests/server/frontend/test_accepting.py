@@ -87,3 +87,19 @@ async def test_calls_under_way_end_when_the_server_does(caplog: pytest.LogCaptur
             await waiting
     await until(lambda: not [task for task in asyncio.all_tasks() if "accept" in str(task.get_coro())])
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_a_server_that_ends_by_itself_is_told_from_one_that_is_stopped(crashes: bool) -> None:
+    server, stop = accepting.server((), ()), asyncio.Event()
+    server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    waiting = asyncio.create_task(accepting.until_stopped(server, stop))
+    await asyncio.sleep(0)
+    if not crashes:
+        stop.set()
+        await waiting
+    await asyncio.wait_for(server.stop(None), 20)
+    if crashes:
+        with pytest.raises(RuntimeError, match="has ended by itself"):
+            await asyncio.wait_for(waiting, 20)

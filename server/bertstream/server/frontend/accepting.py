@@ -34,6 +34,16 @@ def server(interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence
         cygrpc.AioServer = theirs
 
 
+async def until_stopped(server: grpc.aio.Server, stop: asyncio.Event) -> None:
+    """Wait until told to stop. Raises RuntimeError where the server ends before: another process must serve."""
+    stopping, ended = asyncio.create_task(stop.wait()), asyncio.create_task(server.wait_for_termination())
+    # The second is not cancelled afterwards, which would cancel the server's own end.
+    await asyncio.wait((stopping, ended), return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        stopping.cancel()
+        raise RuntimeError("gRPC's server has ended by itself") from ended.exception()
+
+
 def keep_bytes_out_of_the_log() -> None:
     """Drop grpcio's lines on metadata that is no text: they quote it, which may be a key, and have a traceback each."""
     logging.getLogger(cygrpc.__name__).addFilter(lambda record: not str(record.msg).startswith(_UNDECODED))

@@ -143,7 +143,7 @@ class Frontend:
         settle()
         watching = asyncio.create_task(self._watch_health())
         self._control.send(Ready())
-        await self._until_stopped(server)
+        await accepting.until_stopped(server, self._stop)
         watching.cancel()
         # Health turns first, so that balancers choose another server before this one refuses calls. The port stays open
         # while calls under way finish, so that health checks see the server drain, and new calls get a proper error.
@@ -156,14 +156,6 @@ class Frontend:
             await asyncio.to_thread(self._tracing.close)
         self._control.send(Progress(LastSnapshot(self._core.registry.snapshot())))
         self._core.end_threads()
-
-    async def _until_stopped(self, server: grpc.aio.Server) -> None:
-        """Wait until told to stop. Raises RuntimeError where gRPC's server ends before: another process must serve."""
-        stopping, ended = asyncio.create_task(self._stop.wait()), asyncio.create_task(server.wait_for_termination())
-        # The second is not cancelled afterwards, which would cancel the server's own end.
-        await asyncio.wait((stopping, ended), return_when=asyncio.FIRST_COMPLETED)
-        if not stopping.done():
-            raise RuntimeError("gRPC's server has ended by itself") from ended.exception()
 
     def _http_endpoints(self) -> Sequence[Endpoint]:
         settings = self._settings
