@@ -65,6 +65,22 @@ def test_ids_and_kinds(client: Any) -> None:
     np.testing.assert_array_equal(batch.vectors, [vector(key) for key in ("text:a", "pair:b|c", "words:d", "ids:5")])
 
 
+@pytest.mark.parametrize("on_error", ["raise", "collect"])
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, np.uint64(2**63)], ids=str)
+@pytest.mark.parametrize("name", ["encode", "forward", "tokenize", "predict", "generate"])
+def test_ids_that_do_not_fit(server: FakeServer, client: Any, name: str, number: Any, on_error: str) -> None:
+    task = ["classify"] if name == "predict" else []
+    stream = getattr(client, f"{name}_stream")(*task, [(5, "a"), (number, "b")], on_error=on_error)
+    with pytest.raises(ValueError, match=rf"item 1: its id must be from -2\*\*63 to 2\*\*63 - 1, not {number}"):
+        list(stream)
+    assert server.seen.messages == 0
+
+
+def test_the_largest_ids(client: Any) -> None:
+    (batch,) = client.encode_stream([(np.uint64(2**63 - 1), "a"), (-(2**63), "b"), (np.int8(3), "c")])
+    assert batch.ids.tolist() == [2**63 - 1, -(2**63), 3]
+
+
 def test_collected_errors_align(client: Any) -> None:
     (batch,) = client.encode_stream(["a", "bad", "c", "\ud800"], on_error="collect")
     assert batch.ids.tolist() == [0, 1, 2, 3]

@@ -135,7 +135,10 @@ class BulkStream(Generic[V, B]):
         return Stop() if self.finished else Receive()
 
     def add(self, texts: Sequence[object]) -> None:
-        """Add pulled texts or (id, text) tuples. Raises TypeError for what is not a text, or if only some have ids."""
+        """Add pulled texts or (id, text) tuples. Raises TypeError for what is not a text, or if only some have ids.
+
+        Raises ValueError for an id that is not an int64.
+        """
         sendable: list[tuple[int, PreparedText]] = []
         for given in texts:
             sequence, item_id, text = self._numbered(given)
@@ -302,7 +305,7 @@ class BulkStream(Generic[V, B]):
         sequence = self._next_sequence
         self._next_sequence += 1
         if isinstance(given, tuple) and has_id:
-            return sequence, int(given[0]), given[1]
+            return sequence, _id(given[0], sequence), given[1]
         return sequence, sequence, given
 
     def _answer(self, sequence: int, piece: Any, more: bool, lane: Lane) -> None:
@@ -360,6 +363,13 @@ class BulkStream(Generic[V, B]):
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _id(given: Any, index: int) -> int:
+    """Return a caller's id of the item at this index. Raises ValueError for one that is not an int64."""
+    if not -(2**63) <= given < 2**63:
+        raise ValueError(f"item {index}: its id must be from -2**63 to 2**63 - 1, not {given}")
+    return int(given)
 
 
 def _until_error(outcomes: list[V | RpcError]) -> list[V | RpcError]:
