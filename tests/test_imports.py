@@ -84,6 +84,7 @@ CLIENT_SHARED = tuple(
         "_descriptions",
         "_enums",
         "_errors",
+        "_fields",
         "_heatmaps",
         "_lists",
         "_optional",

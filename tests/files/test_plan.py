@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bertstream.files.asked import Asked
 from bertstream.files.formats import Encoded, input_format, output_format, stem
 from bertstream.files.operations import OPERATIONS
 from bertstream.files.plan import planned
@@ -262,3 +265,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
     with pytest.raises((ValueError, OSError), match=name):
         run([source], tmp_path / "v.jsonl")
+
+
+@pytest.mark.parametrize("layers", [[0, 1], (0, 1), range(2), {1, 0}, np.array([0, 1])], ids=repr)
+def test_the_same_options_are_the_same_run(tmp_path: Path, layers: Any) -> None:
+    (tmp_path / "in.txt").write_text("a")
+    plan = planned([str(tmp_path / "in.txt")], str(tmp_path / "v.jsonl"))
+    asked = Asked(OPERATIONS["encode"], Inputs(("text",)), {"layers": layers, "dimensions": np.int64(2)})
+    identity = json.loads(json.dumps(asked.identity(plan)))
+    assert (identity["layers"], identity["dimensions"]) == ([0, 1], 2)

@@ -32,7 +32,7 @@ def add_to(commands: Commands) -> None:
     add_model(parser)
     add_text_options(parser)
     parser.add_argument("--overflow", action="store_true", help="show what is cut off as further windows")
-    parser.add_argument("--stride", type=int, default=0, metavar="TOKENS", help="tokens that windows share")
+    parser.add_argument("--stride", type=int, metavar="TOKENS", help="tokens that windows share; implies --overflow")
     add_files(parser)
 
 

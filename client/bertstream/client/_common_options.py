@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, get_args
 
-from bertstream.client._enums import value_of
+from bertstream.client._enums import check_name, value_of
+from bertstream.client._fields import optional_whole, set_fields
 from bertstream.client._types import LongTexts, Truncation, TruncationSide, WindowPooling
 from bertstream.v1 import types_pb2 as types
-
-
-def numbers_of(numbers: int | Sequence[int] | None) -> list[int]:
-    """Return one number or several as a list, which is empty for None."""
-    return [numbers] if isinstance(numbers, int) else list(numbers or ())
 
 
 def refuse_unknown(given: Mapping[str, object], documented: Any) -> None:
@@ -25,10 +21,7 @@ def set_prompt(options: Any, prompt: str | None, prompt_name: str | None) -> Non
     """Set the prompt of a message, or its name. Raises ValueError where both are given."""
     if prompt is not None and prompt_name is not None:
         raise ValueError("prompt and prompt_name exclude each other")
-    if prompt is not None:
-        options.prompt = prompt
-    if prompt_name is not None:
-        options.prompt_name = prompt_name
+    set_fields(options, prompt=prompt, prompt_name=prompt_name)
 
 
 def set_truncation(
@@ -37,11 +30,11 @@ def set_truncation(
     truncation: bool | Truncation | None,
     side: TruncationSide | None,
 ) -> None:
-    """Set those fields of the message for which the caller gave something other than None."""
-    if max_length is not None:
-        if max_length < 1:
-            raise ValueError("max_length must be at least 1")
-        options.max_length = max_length
+    """Set those fields of the message for which the caller gave something other than None.
+
+    Raises ValueError or TypeError for unusable values.
+    """
+    set_fields(options, max_length=optional_whole(max_length, "max_length", 1))
     if truncation is not None:
         name = {True: "longest_first", False: "refuse"}[truncation] if isinstance(truncation, bool) else truncation
         options.strategy = value_of(types.TruncationStrategy, name, "truncation")
@@ -49,16 +42,11 @@ def set_truncation(
         options.side = value_of(types.TruncationSide, side, "truncation_side")
 
 
-def set_windows(
-    options: Any, long_texts: LongTexts | None, stride: int | None, pooling: WindowPooling | Literal["none"] | None
-) -> None:
-    """Set how long texts are read in windows. Raises ValueError for unusable values."""
-    if long_texts not in (None, "cut", "windows"):
-        raise ValueError(f"long_texts must be 'cut' or 'windows', not {long_texts!r}")
+def set_windows(options: Any, long_texts: LongTexts | None, stride: int | None, pooling: WindowPooling | None) -> None:
+    """Set how long texts are read in windows. Raises ValueError or TypeError for unusable values."""
+    if long_texts is not None:
+        check_name(long_texts, get_args(LongTexts), "long_texts")
     options.windows = long_texts == "windows"
-    if stride is not None:
-        if stride < 0:
-            raise ValueError("stride must be at least 0")
-        options.stride = stride
+    set_fields(options, stride=optional_whole(stride, "stride", 0))
     if pooling is not None:
-        options.window_pooling = value_of(types.WindowPooling, pooling, "window_pooling")
+        options.window_pooling = value_of(types.WindowPooling, pooling, "window_pooling", get_args(WindowPooling))

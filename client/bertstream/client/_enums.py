@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -11,13 +12,21 @@ if TYPE_CHECKING:
 V = TypeVar("V", bound=int)
 
 
-def value_of(kind: _EnumTypeWrapper[V], name: str, what: str) -> V:
-    """Return the value with that name. Raises ValueError, which lists the known names, for any other name."""
+def value_of(kind: _EnumTypeWrapper[V], name: str, what: str, usable: Sequence[str] | None = None) -> V:
+    """Return the value with that name, which must be one of the `usable` ones where not all of them are.
+
+    Raises ValueError, which lists the names, for any other name.
+    """
     prefix = _prefix(kind.DESCRIPTOR)
     names = [key.removeprefix(prefix).lower() for key in kind.keys()[1:]]
-    if name not in names:
-        raise ValueError(f"{what} must be one of {', '.join(map(repr, names))}, not {name!r}")
+    check_name(name, names if usable is None else usable, what)
     return kind.Value(prefix + name.upper())
+
+
+def check_name(name: object, names: Sequence[str], what: str) -> None:
+    """Raise ValueError, which lists the names, for one that is not among them."""
+    if not isinstance(name, str) or name not in names:
+        raise ValueError(f"{what} must be one of {', '.join(map(repr, names))}, not {name!r}")
 
 
 def name_of(kind: _EnumTypeWrapper[V], value: V) -> str:

@@ -54,6 +54,12 @@ ReportOption: TypeAlias = Callable[[Report], object] | None
 """A function that is called with a Report for each answered message, in the thread that waits for the answer."""
 
 
+def check_report(report: object) -> None:
+    """Raise TypeError for a `report` that cannot be called, before anything is sent."""
+    if report is not None and not callable(report):
+        raise TypeError(f"report must be a function or None, not {report!r}")
+
+
 def report_answer(report: ReportOption, answer: Any, options_of: Callable[[Any], EffectiveOptions]) -> None:
     """Report a unary answer, if the caller asked for reports; `options_of` reads the options that it ran with."""
     if report is not None:

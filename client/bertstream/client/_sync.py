@@ -61,7 +61,8 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
 
     A text is a str, a pair (a tuple of two str), a list of words, or token ids (a list of int, an integer array or
     Tokens); a list may mix them. Methods raise a BertstreamError, or TypeError or ValueError for misuse. Several
-    threads may use one client at once.
+    threads may use one client at once. An empty list has an empty answer, for which the server is not asked, and so
+    does not check the options.
 
     Methods that work on texts take `report`: a function, such as `reports.append`, that is called with a Report (the
     options in effect, usage, timings) for each message that is answered; a call may take several messages.
@@ -73,8 +74,8 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
             all servers that it finds behind a `dns:` name or in one `ipv4:` or `ipv6:` address. If the environment says
             so (`grpc_proxy`, `https_proxy`, `http_proxy`, `no_proxy`), gRPC connects through a proxy, but never to this
             machine.
-        timeout: seconds that one message of a unary call may take, unless a method's own `timeout` is given; None for
-            no limit. Streams have no limit unless their own `timeout` is given.
+        timeout: seconds that one message of a unary call may take, unless a method's own `timeout` is given; None or
+            infinity for no limit. Streams have no limit unless their own `timeout` is given.
         channels: the number of connections to each server, each opened when it is needed. Where several frontend
             processes share a port, each connection may reach another; a call takes the one with the fewest calls under
             way.
@@ -234,7 +235,8 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
         """Return the pooled vectors [n, d] in the order of the texts, or [d] for a single str (or Tokens).
 
         They are float32, or float16 with `wire_type="float16"`, and writable. A long list is cut into messages, of
-        which several are under way at a time. An empty list gives [0, d]. For corpora see `encode_stream`.
+        which several are under way at a time. An empty list gives [0, d], by the model's description alone. For corpora
+        see `encode_stream`.
         """
         return self._run(operations.encode(self._descriptions, texts, report, **options), timeout)
 
@@ -269,7 +271,7 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
         the whole text. `spans` has for each text a list of (start, end) or an array [spans, 2]; ends are exclusive.
         Characters are Unicode code points, as Python counts them, and a span takes every token that it touches; words
         are those of `word_ids`; tokens include special ones. A span that touches no token is refused. The list may be
-        of any length. A single str is treated as a list of one.
+        of any length. A single str is treated as a list of one, and has its spans in a list too: `[[(0, 5)]]`.
         """
         request = spans_request(unit, Delivery(batch_size=FORWARD_BATCH, report=report), **options)
         items = spanned(listed(texts)[0], spans)
@@ -377,7 +379,8 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
     ) -> Generator[EncodedBatch, None, None]:
         """Stream the vectors of a corpus of any size, in constant memory and in batches of `batch_size` texts.
 
-        The last batch may be smaller. Items may be (id, text) with ids of yours; otherwise a text's position is its id.
+        The last batch may be smaller. Items may be (id, text) with ids of yours, which are whole numbers of 64 bits;
+        otherwise a text's position is its id.
         `texts` is iterated in the thread that iterates the result, never far ahead of it. With `ordered=False` rows
         come as they are ready. `on_error="raise"` raises a failed item's exception (`item_id` is its id) after all rows
         that were ready before it; "collect" lists it in `errors`, and its row is NaN. A connection that breaks is

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from bertstream.files.operations import Operation
 from bertstream.files.plan import Plan
@@ -78,6 +80,11 @@ def refuse_to_overwrite(plan: Plan) -> None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
+    """Return a value of JSON that is the same for the same option, given as a list, a set or an array."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Set):
+        value = sorted(value, key=str)
+    if isinstance(value, list | tuple | range):
         return [_plain(each) for each in value]
     return value if isinstance(value, str | int | float | bool) else str(value)

@@ -141,7 +141,7 @@ _LIKELIHOOD = _fields(
     score="float32", perplexity="float64", token_ids=ListOf("int32"), log_probabilities=ListOf("float32")
 )
 _TOKENIZE = _one_or_more(
-    lambda options: not (options.get("overflow") or options.get("stride")),
+    lambda options: not options.get("overflow") and options.get("stride") is None,
     _table(_TOKENS, lambda windows: _token_values(windows[0])),
     _table([Field("windows", ListOf(Struct(_TOKENS)))], lambda windows: [_windows(windows)]),
 )

@@ -11,7 +11,7 @@ import pytest
 
 from bertstream.client import Progress
 from bertstream.client._calls.bars import Bar
-from bertstream.client._calls.progress import ProgressLine, Reporter, progress_text, reporter
+from bertstream.client._calls.progress import ProgressLine, Reporter, check_progress, progress_text, reporter
 from bertstream.client._calls.stream import StreamCounts
 
 
@@ -112,4 +112,6 @@ def test_a_line_where_there_is_no_tqdm(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_another_word_is_refused() -> None:
     with pytest.raises(ValueError, match="progress must be True, False, \"bar\" or a function, not 'tqdm'"):
-        reporter("tqdm", [])  # type: ignore[arg-type]
+        check_progress("tqdm")
+    with pytest.raises(TypeError, match='progress must be True, False, "bar" or a function, not 5'):
+        check_progress(5)

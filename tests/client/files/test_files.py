@@ -44,6 +44,16 @@ def test_encode_file(client: Any, server: FakeServer, tmp_path: Path) -> None:
     assert (seen[-1].rows, seen[-1].failed, seen[-1].finished) == (COUNT, 6, True)
 
 
+def test_columns_and_layers_in_arrays(client: Any, server: FakeServer, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", {"text": "a", "id": 3})
+    client.encode_file(source, tmp_path / "v.jsonl", keep=np.array(["id"]), layers=np.array([0]))
+    assert rows(tmp_path / "v.jsonl")[0]["id"] == 3
+    assert server.seen.options is not None
+    assert list(server.seen.options.pooling.layers) == [0]
+    with pytest.raises(TypeError, match="overwrite must be True or False"):
+        client.encode_file(source, tmp_path / "v.jsonl", overwrite="no")
+
+
 @pytest.mark.parametrize("vector_type", ["float32", "float16", "int8"])
 def test_vectors_are_sent_as_they_are_stored(client: Any, server: FakeServer, tmp_path: Path, vector_type: Any) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
@@ -101,6 +111,9 @@ def test_every_task_has_its_columns(client: Any, server: FakeServer, tmp_path: P
     tokens = asked("tokenize", max_length=4)
     assert tokens["special_tokens_mask"][0] == 1
     assert asked("tokenize", max_length=4, overflow=True)["windows"][0]["token_ids"] == tokens["token_ids"][:4]
+    assert (
+        asked("tokenize", stride=0, max_length=4, truncation=True)["windows"][0]["token_ids"] == tokens["token_ids"][:4]
+    )
     assert list(asked("generate", max_new_tokens=2)) == ["generated", "finish_reason", "score", "input_tokens"]
     several = asked("generate", max_new_tokens=2, num_return_sequences=2, do_sample=True)
     assert len(several["answers"]) == 2

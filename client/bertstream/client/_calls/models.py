@@ -9,6 +9,8 @@ from bertstream.client._calls.unary_calls import Operation, call
 from bertstream.client._descriptions import model_of
 from bertstream.client._enums import value_of
 from bertstream.client._errors import NotFound, PermissionDenied, Unauthenticated, Unimplemented
+from bertstream.client._fields import optional_whole, set_fields
+from bertstream.client._texts import refusal
 from bertstream.client._types import ComputeType, Health, Model
 from bertstream.v1 import models_pb2 as models
 from bertstream.v1 import types_pb2 as types
@@ -19,7 +21,8 @@ Descriptions: TypeAlias = dict[str, Model]
 
 def get_model(name: str) -> Operation[Model]:
     """Return the description of a model."""
-    answer: models.GetModelResponse = yield from call("GetModel", models.GetModelRequest(name=name))
+    request = set_fields(models.GetModelRequest(), name=name)
+    answer: models.GetModelResponse = yield from call("GetModel", request)
     return model_of(answer.model)
 
 
@@ -34,9 +37,13 @@ def describe(known: Descriptions, name: str) -> Operation[Model | None]:
 
 
 def health(service: str) -> Operation[Health]:
-    """Return the health of a service, by grpc.health.v1.Health/Check."""
+    """Return the health of a service, by grpc.health.v1.Health/Check. Raises TypeError for other than a str."""
+    if not isinstance(service, str):
+        raise TypeError(f"service must be a str, not {service!r}")
     try:
         return check_response((yield from call(HEALTH_RPC, check_request(service))))
+    except UnicodeEncodeError as error:
+        raise refusal(error, "service") from None
     except NotFound:  # Check's way to say SERVICE_UNKNOWN
         return Health.SERVICE_UNKNOWN
 
@@ -56,8 +63,12 @@ def load_model(
     allow_unsupported_modules: bool,
 ) -> Operation[Model]:
     """Load a model, and forget all descriptions, since it may replace another."""
-    request = models.LoadModelRequest(
-        name=name, source=source, workers=workers, allow_unsupported_modules=allow_unsupported_modules
+    request = set_fields(
+        models.LoadModelRequest(),
+        name=name,
+        source=source,
+        workers=optional_whole(workers, "workers"),
+        allow_unsupported_modules=allow_unsupported_modules,
     )
     if dtype is not None:
         request.compute_type = value_of(types.DataType, dtype, "dtype")
@@ -70,5 +81,5 @@ def load_model(
 
 def unload_model(known: Descriptions, name: str) -> Operation[None]:
     """Take a model out of service."""
-    yield from call("UnloadModel", models.UnloadModelRequest(name=name), patient=True)
+    yield from call("UnloadModel", set_fields(models.UnloadModelRequest(), name=name), patient=True)
     known.clear()

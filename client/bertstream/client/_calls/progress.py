@@ -79,11 +79,18 @@ def progress_text(progress: Progress) -> str:
     return f"{progress.texts:,}{total} texts{share} · {speeds} · {elapsed}{failed}"
 
 
+def check_progress(option: object) -> None:
+    """Raise ValueError or TypeError for a `progress=` that is none."""
+    if not (
+        isinstance(option, bool) or option is None or callable(option) or (isinstance(option, str) and option == "bar")
+    ):
+        error = ValueError if isinstance(option, str) else TypeError
+        raise error(f'progress must be True, False, "bar" or a function, not {option!r}')
+
+
 def reporter(option: ProgressOption, texts: object) -> Reporter:
     """Return the Reporter for a caller's `progress=`."""
     total = len(texts) if hasattr(texts, "__len__") else None
-    if isinstance(option, str) and option != "bar":
-        raise ValueError(f'progress must be True, False, "bar" or a function, not {option!r}')
     if (option == "bar" or (option is True and in_notebook())) and (make := bar_maker()) is not None:
         bar = Bar(make)
         return Reporter(bar, total, end=bar.end)

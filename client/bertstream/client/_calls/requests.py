@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from bertstream.client._calls.lanes import Choose
 from bertstream.client._calls.limits import stream_limits
-from bertstream.client._calls.progress import ProgressOption
+from bertstream.client._calls.progress import ProgressOption, check_progress
 from bertstream.client._calls.stream import BulkStream, StreamConfig
-from bertstream.client._reports import ReportOption
+from bertstream.client._enums import check_name
+from bertstream.client._fields import flag, whole
+from bertstream.client._reports import ReportOption, check_report
 from bertstream.client._types import Model
 
 B = TypeVar("B")
@@ -32,7 +34,7 @@ class Streamed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a caller wants the answers of a stream. Raises ValueError for unusable values."""
+    """How a caller wants the answers of a stream. Raises ValueError or TypeError for unusable values."""
 
     ordered: bool = True
     on_error: OnError = "raise"
@@ -41,10 +43,11 @@ class Delivery:
     report: ReportOption = None
 
     def __post_init__(self) -> None:
-        if self.on_error not in ("raise", "collect"):
-            raise ValueError(f"on_error must be 'raise' or 'collect', not {self.on_error!r}")
-        if self.batch_size < 1:
-            raise ValueError("batch_size must be at least 1")
+        check_name(self.on_error, get_args(OnError), "on_error")
+        flag(self.ordered, "ordered")
+        whole(self.batch_size, "batch_size", 1)
+        check_progress(self.progress)
+        check_report(self.report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +76,4 @@ class StreamRequest(Generic[B]):
 
 def with_interactive(given: dict[str, Any]) -> dict[str, Any]:
     """Return the options with the priority "interactive", unless they have one: someone waits for the answer."""
-    return {**given, "priority": given.get("priority") or "interactive"}
+    return {**given, "priority": "interactive" if given.get("priority") is None else given["priority"]}

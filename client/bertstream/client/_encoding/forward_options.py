@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from bertstream.client._common_options import numbers_of
 from bertstream.client._encoding.options import encoding_options
 from bertstream.client._enums import value_of
+from bertstream.client._fields import numbers_of, values_of
 from bertstream.client._types import Model, OffsetUnit, Output, SpanUnit
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import tokenization_pb2 as tokenization
@@ -32,21 +32,33 @@ def forward_options(
     Raises ValueError for unusable values.
     """
     _check(outputs, layers, attention_layers, heads)
-    options = encoding_options(outputs, layers=pooling_layers, **given)
+    options = encoding_options(outputs, layers=numbers_of(pooling_layers, "pooling_layers") or None, **given)
+    common = numbers_of(layers, "layers")
     if "hidden_states" in outputs:
-        options.hidden_state_layers.extend(numbers_of(layers))
+        options.hidden_state_layers.extend(common)
     if "attentions" in outputs:
-        options.attention_layers.extend(_attention_layers(layers, attention_layers))
-        options.attention_heads.extend(numbers_of(heads))
+        own = numbers_of(attention_layers, "attention_layers")
+        if attention_layers is None and layers is not None:
+            own = _with_attentions(common)
+        options.attention_layers.extend(own)
+        options.attention_heads.extend(numbers_of(heads, "heads"))
     options.token_outputs.extend(TOKEN_OUTPUTS)
     if offset_unit is not None:
         options.offset_unit = value_of(tokenization.OffsetUnit, offset_unit, "offset_unit")
     return options
 
 
-def span_unit_of(unit: SpanUnit | None) -> encoding.SpanUnit.ValueType:
+def outputs_of(outputs: Sequence[Output]) -> tuple[Output, ...]:
+    """Return the outputs as a tuple. Raises ValueError for none and for a str, TypeError for what is no list."""
+    some = [] if isinstance(outputs, str) else values_of(outputs, "outputs", f"some of {OUTPUTS}")
+    if not some:
+        raise ValueError(f"outputs must be some of {OUTPUTS}, not {outputs!r}")
+    return tuple(some)
+
+
+def span_unit_of(unit: SpanUnit | None, name: str = "span_unit") -> encoding.SpanUnit.ValueType:
     """Return the unit's number in messages. Raises ValueError for an unknown name."""
-    return encoding.SPAN_UNIT_CHARACTERS if unit is None else value_of(encoding.SpanUnit, unit, "span_unit")
+    return encoding.SPAN_UNIT_CHARACTERS if unit is None else value_of(encoding.SpanUnit, unit, name)
 
 
 def leave_out_embeddings(options: encoding.EncodingOptions, model: Model) -> None:
@@ -61,8 +73,6 @@ def leave_out_embeddings(options: encoding.EncodingOptions, model: Model) -> Non
 
 
 def _check(outputs: Sequence[Output], layers: object, attention_layers: object, heads: object) -> None:
-    if isinstance(outputs, str) or not outputs:
-        raise ValueError(f"outputs must be some of {OUTPUTS}, not {outputs!r}")
     if layers is not None and "hidden_states" not in outputs and "attentions" not in outputs:
         raise ValueError("layers goes with hidden_states or attentions; the layers to pool are pooling_layers")
     for name, value in (("attention_layers", attention_layers), ("heads", heads)):
@@ -70,10 +80,9 @@ def _check(outputs: Sequence[Output], layers: object, attention_layers: object, 
             raise ValueError(f"{name} goes with attentions among the outputs")
 
 
-def _attention_layers(layers: int | Sequence[int] | None, own: int | Sequence[int] | None) -> list[int]:
-    if own is not None:
-        return numbers_of(own)
-    numbers = [layer for layer in numbers_of(layers) if layer != 0]
-    if not numbers and layers is not None:  # an empty list would ask for every layer
+def _with_attentions(layers: Sequence[int]) -> list[int]:
+    """Return the layers without the embeddings. Raises ValueError where nothing is left."""
+    numbers = [layer for layer in layers if layer != 0]
+    if not numbers:  # an empty list would ask for every layer
         raise ValueError(ONLY_EMBEDDINGS)
     return numbers

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from bertstream.client._calls.requests import with_interactive
-from bertstream.client._encoding.forward_options import forward_options, leave_out_embeddings, span_unit_of
+from bertstream.client._encoding.forward_options import forward_options, leave_out_embeddings, outputs_of, span_unit_of
 from bertstream.client._encoding.outputs import pieces_of, token_columns, whole
 from bertstream.client._encoding.reports import effective_options
 from bertstream.client._encoding.requests import forward_items
 from bertstream.client._encoding.spans import Spans, prepare_spanned, span_lists
 from bertstream.client._encoding.tensors import array_of
 from bertstream.client._errors import RpcError, Unavailable, unexpected_response
-from bertstream.client._reports import EffectiveOptions, Report, ReportOption
+from bertstream.client._reports import EffectiveOptions, Report, ReportOption, check_report
 from bertstream.client._texts import MessageLimits, Text, cut, prepare
 from bertstream.client._types import FloatArray, Layer, LayerKind, LayersDone, Model, Output, SpanUnit
 from bertstream.client._usage import cost_of
@@ -75,7 +75,8 @@ def layers_request(
     **given: Any,
 ) -> LayersRequest:
     """Return the request of `stream_layers`. Raises ValueError for no texts, or for texts of several kinds."""
-    options = forward_options(outputs, **with_interactive(given))
+    check_report(report)
+    options = forward_options(outputs_of(outputs), **with_interactive(given))
     unit, items = span_unit_of(span_unit), forward_items(texts, spans, outputs)
     make = prepare if spans is None else prepare_spanned
     groups = list(cut(enumerate(make(item, index) for index, item in enumerate(items)), _ONE_CALL))

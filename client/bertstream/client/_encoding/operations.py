@@ -15,7 +15,8 @@ from bertstream.client._encoding.decode import tokens_of, vectors_of
 from bertstream.client._encoding.options import encoding_options, pooled_width, tokenization_options
 from bertstream.client._encoding.reports import effective_options
 from bertstream.client._errors import unexpected_response
-from bertstream.client._reports import ReportOption, report_answer
+from bertstream.client._fields import set_fields
+from bertstream.client._reports import ReportOption, check_report, report_answer
 from bertstream.client._texts import NO_ROOT, Group, Text, listed, prepare_all, prepare_ids, token_id_lists
 from bertstream.client._types import FloatArray, Tokens
 from bertstream.v1 import encoding_pb2 as encoding
@@ -29,6 +30,7 @@ def encode(
     known: Descriptions, texts: Text | Iterable[Text], report: ReportOption = None, **given: Any
 ) -> Operation[FloatArray]:
     """Return pooled vectors [n, d], or [d] for a single text."""
+    check_report(report)
     options = encoding_options(**given)
     items, alone = listed(texts)
     prepared = prepare_all(items)
@@ -52,7 +54,10 @@ def encode_windows(
     known: Descriptions, texts: Text | Iterable[Text], report: ReportOption = None, **given: Any
 ) -> Operation[list[FloatArray]]:
     """Return the pooled vectors [windows, d] of each text's windows."""
-    options = encoding_options(**{**given, "long_texts": "windows"})
+    check_report(report)
+    pooling = given.get("window_pooling")
+    pooled = {"long_texts": "windows", "window_pooling": None if str(pooling) == "none" else pooling}
+    options = encoding_options(**given | pooled)
     options.window_pooling = types.WINDOW_POOLING_NONE
     prepared = prepare_all(listed(texts)[0])
     limits = yield from unary_limits(known, options.model, prepared, lambda model: pooled_width(options.pooling, model))
@@ -75,6 +80,7 @@ def tokenize(
     known: Descriptions, texts: Text | Iterable[Text], report: ReportOption = None, **given: Any
 ) -> Operation[list[Tokens]]:
     """Return the tokens of each text, or of each of its windows, in order."""
+    check_report(report)
     options = tokenization_options(**given)
     prepared = prepare_all(listed(texts)[0])
     limits = yield from unary_limits(known, options.model, prepared)
@@ -96,13 +102,17 @@ def detokenize(
     known: Descriptions, token_ids: Iterable[Text], skip_special_tokens: bool, model: str
 ) -> Operation[list[str]]:
     """Return a text for each list of ids."""
+    options = tokenization.DetokenizeTokensRequest()
+    set_fields(options, model=model, skip_special_tokens=skip_special_tokens)
     prepared = [prepare_ids(ids, index) for index, ids in enumerate(listed(token_ids)[0])]
-    limits = yield from unary_limits(known, model, prepared)
+    limits = yield from unary_limits(known, options.model, prepared)
     texts = [""] * len(prepared)
 
     def request(group: Group) -> tokenization.DetokenizeTokensRequest:
         ids = token_id_lists([(ids, ()) for ids, _ in group.values])
-        return tokenization.DetokenizeTokensRequest(model=model, token_ids=ids, skip_special_tokens=skip_special_tokens)
+        message = tokenization.DetokenizeTokensRequest(token_ids=ids)
+        message.MergeFrom(options)
+        return message
 
     def take(group: Group, answer: tokenization.DetokenizeTokensResponse) -> None:
         for index, text in zip(group.indexes, _exactly(answer.texts, len(group.indexes)), strict=True):

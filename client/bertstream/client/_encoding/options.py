@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict, Unpack
+from typing import TypedDict, Unpack, cast, get_args
 
-from bertstream.client._common_options import numbers_of, refuse_unknown, set_prompt, set_truncation, set_windows
+from bertstream.client._common_options import refuse_unknown, set_prompt, set_truncation, set_windows
 from bertstream.client._enums import value_of
+from bertstream.client._fields import flag, numbers_of, optional_whole, set_fields, values_of
 from bertstream.client._types import (
     LayerCombination,
     LongTexts,
@@ -124,8 +125,8 @@ class TokenizeOptions(TypedDict, total=False):
     overflow: bool
     """Return what is cut off as further windows, so that a text may have several Tokens. For pairs this needs
     `only_first` or `only_second`."""
-    stride: int
-    """How many tokens (without special ones) two neighbouring windows share; other than 0 implies `overflow`."""
+    stride: int | None
+    """How many tokens (without special ones) two neighbouring windows share; any number, 0 too, implies `overflow`."""
     offset_unit: OffsetUnit | None
     """What offsets count: code_points (the default, as Python strings do), utf16_units or utf8_bytes."""
     columns: Sequence[TokenColumn] | None
@@ -136,21 +137,20 @@ class TokenizeOptions(TypedDict, total=False):
 def encoding_options(outputs: Sequence[Output] = (), **given: Unpack[EncodeOptions]) -> encoding.EncodingOptions:
     """Return the message for EncodeOptions. Raises ValueError or TypeError for unusable values."""
     refuse_unknown(given, EncodeOptions)
-    options = encoding.EncodingOptions(
-        model=given.get("model", ""),
-        add_special_tokens=given.get("add_special_tokens"),
-        pooling=_pooling_options(given),
-    )
+    options = encoding.EncodingOptions(pooling=_pooling_options(given))
+    set_fields(options, model=given.get("model"), add_special_tokens=given.get("add_special_tokens"))
     options.outputs.extend(value_of(encoding.EncodingOutput, output, "outputs") for output in outputs)
     set_prompt(options, given.get("prompt"), given.get("prompt_name"))
     if (wire_type := given.get("wire_type")) is not None:
-        options.data_type = value_of(types.DataType, wire_type, "wire_type")
+        options.data_type = value_of(types.DataType, wire_type, "wire_type", get_args(WireType))
     if (priority := given.get("priority")) is not None:
         options.priority = value_of(types.Priority, priority, "priority")
     if (kind := given.get("kind")) is not None:
         options.text_kind = value_of(types.TextKind, kind, "kind")
     cut = (given.get("max_length"), given.get("truncation"), given.get("truncation_side"))
     set_truncation(options.truncation, *cut)
+    if str(given.get("window_pooling")) == "none":
+        raise ValueError("window_pooling must not be 'none' here: encode_windows gives a vector for each window")
     set_windows(options, given.get("long_texts"), given.get("stride"), given.get("window_pooling"))
     return options
 
@@ -158,18 +158,16 @@ def encoding_options(outputs: Sequence[Output] = (), **given: Unpack[EncodeOptio
 def tokenization_options(**given: Unpack[TokenizeOptions]) -> tokenization.TokenizationOptions:
     """Return the message for TokenizeOptions. Raises ValueError or TypeError for unusable values."""
     refuse_unknown(given, TokenizeOptions)
-    stride, columns = given.get("stride", 0), given.get("columns")
-    if columns is not None and not columns:
+    stride, overflow = optional_whole(given.get("stride"), "stride", 0), cast(object, given.get("overflow"))
+    columns = values_of(given.get("columns"), "columns", "a list of names")
+    if given.get("columns") is not None and not columns:
         raise ValueError("columns is empty; leave it out for all of them")
-    options = tokenization.TokenizationOptions(
-        model=given.get("model", ""),
-        add_special_tokens=given.get("add_special_tokens"),
-        overflowing_windows=given.get("overflow", False) or stride != 0,
-        stride=stride,
-    )
+    options = tokenization.TokenizationOptions()
+    set_fields(options, model=given.get("model"), add_special_tokens=given.get("add_special_tokens"), stride=stride)
+    options.overflowing_windows = stride is not None or (overflow is not None and flag(overflow, "overflow"))
     if (unit := given.get("offset_unit")) is not None:
         options.offset_unit = value_of(tokenization.OffsetUnit, unit, "offset_unit")
-    options.outputs.extend(value_of(tokenization.TokenizationOutput, name, "columns") for name in columns or ())
+    options.outputs.extend(value_of(tokenization.TokenizationOutput, name, "columns") for name in columns)
     cut = (given.get("max_length"), given.get("truncation"), given.get("truncation_side"))
     set_truncation(options.truncation, *cut)
     return options
@@ -194,11 +192,13 @@ def _pooling_options(given: EncodeOptions) -> encoding.PoolingOptions | None:
     names = ("pooling", "normalize", "layers", "layer_combination", "dimensions")
     if all(given.get(name) is None for name in names):
         return None
-    dimensions = given.get("dimensions")
-    if dimensions is not None and dimensions < 1:
-        raise ValueError("dimensions must be at least 1")
-    options = encoding.PoolingOptions(normalize=given.get("normalize"), dimensions=dimensions or 0)
-    options.layers.extend(numbers_of(given.get("layers")))
+    options = encoding.PoolingOptions()
+    set_fields(
+        options,
+        normalize=given.get("normalize"),
+        dimensions=optional_whole(given.get("dimensions"), "dimensions", 1),
+    )
+    options.layers.extend(numbers_of(given.get("layers"), "layers"))
     if (mode := given.get("pooling")) is not None:
         options.mode = value_of(encoding.PoolingMode, mode, "pooling")
     if (combination := given.get("layer_combination")) is not None:

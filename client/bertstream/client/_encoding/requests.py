@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from bertstream.client._calls.requests import Delivery, StreamRequest, with_interactive
 from bertstream.client._encoding.codecs import MultiVectorStream, OutputStream, SpanStream, TokenStream, VectorStream
-from bertstream.client._encoding.forward_options import forward_options, leave_out_embeddings, span_unit_of
+from bertstream.client._encoding.forward_options import forward_options, leave_out_embeddings, outputs_of, span_unit_of
 from bertstream.client._encoding.options import encoding_options, tokenization_options
 from bertstream.client._encoding.spans import SpannedText, Spans, spanned
 from bertstream.client._texts import Text, listed
@@ -36,7 +36,7 @@ def forward_request(
 ) -> StreamRequest[OutputsBatch]:
     """Return the request of `forward_stream`, or of `forward` with `interactive`."""
     given = with_interactive(given) if interactive else given
-    options = forward_options(DEFAULT_OUTPUTS if outputs is None else outputs, **given)
+    options = forward_options(DEFAULT_OUTPUTS if outputs is None else outputs_of(outputs), **given)
     unit = span_unit_of(span_unit)
 
     def codec(model: Model | None) -> OutputStream:
@@ -57,7 +57,7 @@ def forward_items(
     Raises ValueError for spans without "pooled_spans" among the outputs, or the other way round.
     """
     items = listed(texts)[0]
-    wanted = "pooled_spans" in (outputs or ())
+    wanted = outputs is not None and "pooled_spans" in outputs_of(outputs)
     if wanted != (spans is not None):
         raise ValueError("spans go with pooled_spans among the outputs, and pooled_spans with spans")
     return items if spans is None else spanned(items, spans)
@@ -66,7 +66,7 @@ def forward_items(
 def spans_request(unit: SpanUnit, delivery: Delivery, **given: Any) -> StreamRequest[list[FloatArray]]:
     """Return the request of `encode_spans`."""
     options = encoding_options(outputs=["pooled_spans"], **with_interactive(given))
-    number = span_unit_of(unit)
+    number = span_unit_of(unit, "unit")
     return StreamRequest(SpanStream.rpc, options.model, lambda model: SpanStream(options, number, model), delivery)
 
 

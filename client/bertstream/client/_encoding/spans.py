@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from bertstream.client._fields import values_of
 from bertstream.client._lists import plain_of
 from bertstream.client._texts import INPUTS, Group, PreparedText, Text, field_path, prepare
 from bertstream.v1 import encoding_pb2 as encoding
@@ -31,7 +32,7 @@ class SpannedText:
 
 def spanned(texts: Sequence[Text], spans: Iterable[Spans]) -> list[SpannedText]:
     """Return each text with its spans. Raises ValueError unless there are as many lists of spans as texts."""
-    lists = list(spans)
+    lists = values_of(spans, "spans", "a list of (start, end) for each text")
     if len(lists) != len(texts):
         raise ValueError(f"spans must have one list of (start, end) a text: {len(lists)} for {len(texts)} texts")
     return [SpannedText(text, given) for text, given in zip(texts, lists, strict=True)]
@@ -64,6 +65,8 @@ def _bounds(spans: object, path: str) -> NDArray[np.int64]:
         raise TypeError(f"{path}: spans must be (start, end) pairs of integers") from None
     if array.size == 0:
         return np.empty((0, 2), np.int64)
+    if array.ndim == 1 and array.dtype.kind in "iu":
+        raise TypeError(f"{path}: spans must have one list of (start, end) a text, such as [[(0, 3)]] for one text")
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
         raise TypeError(f"{path}: spans must be (start, end) pairs of integers, not {array.dtype} {list(array.shape)}")
     if array.min() < 0 or array.max() > _MOST or (array[:, 0] >= array[:, 1]).any():

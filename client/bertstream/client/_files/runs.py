@@ -18,6 +18,7 @@ from bertstream.client._encoding.requests import (
     tokenize_request,
 )
 from bertstream.client._errors import RpcError
+from bertstream.client._fields import flag
 from bertstream.client._files.options import FileOptions
 from bertstream.client._generation.operations import GENERATED_BATCH, generate_request
 from bertstream.client._generation.options import SummarizeOptions
@@ -78,7 +79,8 @@ def file_run(task: str, sources: Files, output: File, given: Mapping[str, Any]) 
     asked = Asked(operation, inputs, options, _keep(of_files.get("keep", ())), stored)
     asked.check(plan)
     request = stream_request(task, options, of_files.get("batch_size"))
-    return FileRun(plan, asked, request, bool(of_files.get("overwrite")), of_files.get("progress", False))
+    overwrite = flag(of_files.get("overwrite", False), "overwrite")
+    return FileRun(plan, asked, request, overwrite, of_files.get("progress", False))
 
 
 def stream_request(task: str, options: Mapping[str, Any], batch_size: int | None = None) -> StreamRequest[Any]:
@@ -146,9 +148,9 @@ def _names(column: str | Sequence[str]) -> Sequence[str]:
 
 
 def _keep(keep: str | Sequence[str]) -> Keep:
-    if keep == ALL:
-        return ALL
-    return (keep,) if isinstance(keep, str) else tuple(keep)
+    if isinstance(keep, str):
+        return ALL if keep == ALL else (keep,)
+    return tuple(keep)
 
 
 def _paths(sources: Files) -> list[str]:

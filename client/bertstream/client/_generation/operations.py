@@ -19,7 +19,7 @@ from bertstream.client._generation.decode import generations_of
 from bertstream.client._generation.options import SummarizeOptions, generation_options
 from bertstream.client._generation.reports import effective_generation_options
 from bertstream.client._generation.types import GeneratedBatch, Generation
-from bertstream.client._reports import ReportOption, report_answer
+from bertstream.client._reports import ReportOption, check_report, report_answer
 from bertstream.client._texts import Group, Text, listed, prepare_all
 from bertstream.client._usage import Cost, cost_of
 from bertstream.v1 import generation_pb2 as generation
@@ -54,6 +54,7 @@ class Asked:
 
 def prompts_asked(prompts: Text | Iterable[Text], report: ReportOption, **given: Any) -> Asked:
     """Return the prompts and options of `generate`."""
+    check_report(report)
     return Asked(generation_options(**with_interactive(given)), *listed(prompts), report)
 
 

@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
-import numpy as np
-
-from bertstream.client._common_options import numbers_of, refuse_unknown, set_truncation
+from bertstream.client._common_options import refuse_unknown, set_truncation
 from bertstream.client._enums import value_of
+from bertstream.client._fields import MOST, numbers_of, optional_real, optional_whole, set_fields, strings_of
 from bertstream.client._generation.types import EarlyStopping
-from bertstream.client._texts import refusal, utf8_size
 from bertstream.client._types import Priority, Truncation, TruncationSide
 from bertstream.v1 import generation_pb2 as generation
 from bertstream.v1 import types_pb2 as types
 
-_MOST = 2**31 - 1
 _WHOLE: Mapping[str, tuple[int, int]] = {
-    "max_new_tokens": (1, _MOST),
-    "min_new_tokens": (0, _MOST),
-    "num_beams": (1, _MOST),
-    "top_k": (0, _MOST),
+    "max_new_tokens": (1, MOST),
+    "min_new_tokens": (0, MOST),
+    "num_beams": (1, MOST),
+    "top_k": (0, MOST),
     "seed": (0, 2**64 - 1),
-    "no_repeat_ngram_size": (0, _MOST),
+    "no_repeat_ngram_size": (0, MOST),
 }
 """Options that are whole numbers, with their smallest and largest values."""
 _REAL = ("length_penalty", "temperature", "top_p", "repetition_penalty")
+_PLAIN = ("model", "add_special_tokens", "do_sample", "keep_special_tokens", "token_scores")
 
 
 class SummarizeOptions(TypedDict, total=False):
@@ -103,48 +101,22 @@ def generation_options(
     Raises ValueError or TypeError for unusable values.
     """
     refuse_unknown(given, GenerateOptions)
-    numbers: dict[str, Any] = {name: _whole(given.get(name), name, *range_) for name, range_ in _WHOLE.items()}
-    numbers |= {name: _real(given.get(name), name) for name in _REAL}
+    numbers: dict[str, Any] = {name: optional_whole(given.get(name), name, *range_) for name, range_ in _WHOLE.items()}
+    numbers |= {name: optional_real(given.get(name), name) for name in _REAL}
     options = generation.GenerationOptions(
-        model=given.get("model", ""),
-        add_special_tokens=given.get("add_special_tokens"),
-        do_sample=given.get("do_sample"),
         early_stopping=_early_stopping(given.get("early_stopping")),
-        num_return_sequences=_whole(num_return_sequences, "num_return_sequences", 1) or 1,
-        bad_words=_strings(given.get("bad_words"), "bad_words"),
-        stop_strings=_strings(given.get("stop_strings"), "stop_strings"),
-        keep_special_tokens=given.get("keep_special_tokens", False),
-        token_scores=given.get("token_scores", False),
+        num_return_sequences=optional_whole(num_return_sequences, "num_return_sequences", 1) or 1,
+        bad_words=strings_of(given.get("bad_words"), "bad_words"),
+        stop_strings=strings_of(given.get("stop_strings"), "stop_strings"),
+        eos_token_ids=numbers_of(given.get("eos_token_ids"), "eos_token_ids", 0),
         **numbers,
     )
-    eos = numbers_of(given.get("eos_token_ids"))
-    options.eos_token_ids.extend(_whole(token, "eos_token_ids", 0) or 0 for token in eos)
+    set_fields(options, **{name: given.get(name) for name in _PLAIN})
     if (priority := given.get("priority")) is not None:
         options.priority = value_of(types.Priority, priority, "priority")
     cut = (given.get("max_length"), given.get("truncation"), given.get("truncation_side"))
     set_truncation(options.truncation, *cut)
     return options
-
-
-def _whole(value: Any, name: str, least: int, most: int = _MOST) -> int | None:
-    """Return a whole number that fits its field; the server checks whether it fits the model."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}")
-    if value > most:
-        raise ValueError(f"{name} must be at most {most}")
-    return int(value)
-
-
-def _real(value: Any, name: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    return float(value)
 
 
 def _early_stopping(value: object) -> generation.EarlyStopping.ValueType:
@@ -153,18 +125,6 @@ def _early_stopping(value: object) -> generation.EarlyStopping.ValueType:
             return generation.EARLY_STOPPING_UNSPECIFIED
         case bool():
             return generation.EARLY_STOPPING_FIRST if value else generation.EARLY_STOPPING_HEURISTIC
-        case "never":
+        case str() if value == "never":
             return generation.EARLY_STOPPING_NEVER
     raise ValueError(f"early_stopping must be True, False or 'never', not {value!r}")
-
-
-def _strings(values: Sequence[str] | None, name: str) -> list[str]:
-    some = [] if values is None else list(values)
-    if isinstance(values, str) or not all(isinstance(value, str) for value in some):
-        raise TypeError(f"{name} must be a list of str, not {values!r}")
-    for index, value in enumerate(some):
-        try:
-            utf8_size(value)
-        except UnicodeEncodeError as error:
-            raise refusal(error, f"options.{name}[{index}]") from None
-    return some

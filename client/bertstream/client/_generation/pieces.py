@@ -12,7 +12,7 @@ from bertstream.client._generation.decode import generations_of, piece_of
 from bertstream.client._generation.options import generation_options
 from bertstream.client._generation.reports import EffectiveGenerationOptions, effective_generation_options
 from bertstream.client._generation.types import GenerationDone, GenerationPiece
-from bertstream.client._reports import Report, ReportOption
+from bertstream.client._reports import Report, ReportOption, check_report
 from bertstream.client._texts import Group, Text, listed, prepare
 from bertstream.client._types import Model
 from bertstream.client._usage import cost_of
@@ -49,6 +49,7 @@ class PiecesRequest(NamedTuple):
 
 def pieces_request(prompt: Text | Iterable[Text], report: ReportOption = None, **given: Any) -> PiecesRequest:
     """Return the request of `stream_generate`. Raises ValueError unless there is exactly one prompt."""
+    check_report(report)
     options, items = generation_options(**given), listed(prompt)[0]
     if len(items) != 1:
         raise ValueError(f"stream_generate takes one prompt, not {len(items)}; for several see generate_stream")

@@ -7,8 +7,9 @@ from typing import Any, Required, TypedDict
 
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
 from bertstream.client._columns import check, joined, split
+from bertstream.client._fields import optional_whole, set_fields
 from bertstream.client._tasks.items import WINDOWS, preparing
-from bertstream.client._tasks.options import at_least_one, offset_unit_of, priority_of
+from bertstream.client._tasks.options import offset_unit_of, priority_of
 from bertstream.client._tasks.task import Task
 from bertstream.client._texts import Group
 from bertstream.client._types import OffsetUnit, Priority
@@ -81,16 +82,15 @@ def answer_task(
 
     Raises ValueError or TypeError for unusable values.
     """
-    options = tasks.AnswerOptions(
+    options = set_fields(
+        tasks.AnswerOptions(priority=priority_of(priority), offset_unit=offset_unit_of(offset_unit)),
         model=model,
-        max_length=at_least_one(max_length, "max_length"),
-        priority=priority_of(priority),
-        stride=stride,
-        top_k=at_least_one(top_k, "top_k"),
-        max_answer_tokens=at_least_one(max_answer_tokens, "max_answer_tokens"),
+        max_length=optional_whole(max_length, "max_length", 1),
+        stride=optional_whole(stride, "stride", 0),
+        top_k=optional_whole(top_k, "top_k", 1),
+        max_answer_tokens=optional_whole(max_answer_tokens, "max_answer_tokens", 1),
         allow_no_answer=allow_no_answer,
         allow_partial_words=allow_partial_words,
-        offset_unit=offset_unit_of(offset_unit),
     )
     return Task(
         options,

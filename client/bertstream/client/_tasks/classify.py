@@ -6,9 +6,10 @@ from typing import Any
 
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
 from bertstream.client._columns import check, joined, named, split
+from bertstream.client._fields import optional_whole, set_fields
 from bertstream.client._tasks.items import ANY, preparing
 from bertstream.client._tasks.labels import Label, ScoreFunction, function_of
-from bertstream.client._tasks.options import TaskOptions, WindowOptions, at_least_one, with_windows
+from bertstream.client._tasks.options import TaskOptions, WindowOptions, with_windows
 from bertstream.client._tasks.task import Task
 from bertstream.v1 import tasks_pb2 as tasks
 
@@ -34,7 +35,8 @@ def classify_task(
     *, top_k: int | None = None, function: ScoreFunction | None = None, **given: Any
 ) -> Task[list[Label]]:
     """Return the task for ClassifyOptions. Raises ValueError or TypeError for unusable values."""
-    options = tasks.ClassifyTextOptions(top_k=at_least_one(top_k, "top_k"), function=function_of(function))
+    options = tasks.ClassifyTextOptions(function=function_of(function))
+    set_fields(options, top_k=optional_whole(top_k, "top_k", 1))
     return Task(
         with_windows(options, **given),
         tasks.ClassifyTextsRequest,

@@ -7,9 +7,10 @@ from typing import Any
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
 from bertstream.client._common_options import set_prompt
 from bertstream.client._enums import value_of
+from bertstream.client._fields import flag, optional_whole, set_fields
 from bertstream.client._sparse import SparseVector, sparse_vectors
 from bertstream.client._tasks.items import ANY, preparing
-from bertstream.client._tasks.options import TaskOptions, at_least_one, with_common
+from bertstream.client._tasks.options import TaskOptions, with_common
 from bertstream.client._tasks.task import Task
 from bertstream.client._types import TextKind
 from bertstream.v1 import tasks_pb2 as tasks
@@ -51,7 +52,8 @@ def encode_sparse_task(
     **given: Any,
 ) -> Task[SparseVector]:
     """Return the task for SparseOptions. Raises ValueError for unusable values."""
-    options = tasks.SparseOptions(top_k=at_least_one(top_k, "top_k"), include_tokens=tokens)
+    options = tasks.SparseOptions(include_tokens=flag(tokens, "tokens"))
+    set_fields(options, top_k=optional_whole(top_k, "top_k", 1))
     set_prompt(options, prompt, prompt_name)
     if kind is not None:
         options.text_kind = value_of(types.TextKind, kind, "kind")

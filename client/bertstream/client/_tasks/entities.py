@@ -9,8 +9,9 @@ from typing import Any, Literal, TypeAlias
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
 from bertstream.client._columns import check, joined, split
 from bertstream.client._enums import value_of
+from bertstream.client._fields import optional_whole, set_fields, strings_of
 from bertstream.client._tasks.items import WINDOWS, preparing
-from bertstream.client._tasks.options import TaskOptions, listed, offset_unit_of, with_common
+from bertstream.client._tasks.options import TaskOptions, offset_unit_of, with_common
 from bertstream.client._tasks.task import Task
 from bertstream.client._types import OffsetUnit
 from bertstream.v1 import tasks_pb2 as tasks
@@ -82,16 +83,15 @@ def entities_task(
     """Return the task for EntityOptions. Raises ValueError or TypeError for unusable values."""
     if stride is not None and not windows:
         raise ValueError("stride goes with windows=True")
-    options = tasks.ClassifyTokenOptions(
+    options = set_fields(
+        tasks.ClassifyTokenOptions(offset_unit=offset_unit_of(offset_unit), labels=strings_of(labels, "labels")),
         windows=windows,
-        stride=stride,
-        offset_unit=offset_unit_of(offset_unit),
-        labels=listed(labels, "labels", (str,)),
+        stride=optional_whole(stride, "stride", 0),
         threshold=threshold,
         nested=nested,
         multi_label=multi_label,
     )
-    options.ignored_labels.extend(listed(ignored_labels, "ignored_labels", (str,)))
+    options.ignored_labels.extend(strings_of(ignored_labels, "ignored_labels"))
     options.keep_all_labels = ignored_labels is not None and not options.ignored_labels
     if aggregation is not None:
         options.aggregation = value_of(tasks.AggregationStrategy, aggregation, "aggregation")

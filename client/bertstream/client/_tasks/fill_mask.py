@@ -8,8 +8,9 @@ from typing import Any
 
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
 from bertstream.client._columns import check, joined, split
+from bertstream.client._fields import flag, numbers_of, optional_whole, set_fields, strings_of, values_of
 from bertstream.client._tasks.items import ANY, preparing
-from bertstream.client._tasks.options import TaskOptions, at_least_one, listed, with_common
+from bertstream.client._tasks.options import TaskOptions, with_common
 from bertstream.client._tasks.task import Task
 from bertstream.v1 import tasks_pb2 as tasks
 
@@ -55,12 +56,15 @@ def fill_mask_task(
     *, top_k: int | None = None, targets: Sequence[str | int] | None = None, sequences: bool = True, **given: Any
 ) -> Task[list[list[Candidate]]]:
     """Return the task for FillMaskOptions. Raises ValueError or TypeError for unusable values."""
-    options = tasks.FillMaskOptions(top_k=at_least_one(top_k, "top_k"), omit_sequences=not sequences)
-    some = listed(targets, "targets", (str, int))
+    options = tasks.FillMaskOptions(omit_sequences=not flag(sequences, "sequences"))
+    set_fields(options, top_k=optional_whole(top_k, "top_k", 1))
+    some = values_of(targets, "targets", "a list of str or int")
     if targets is not None and not some:
         raise ValueError("targets is empty; leave it out for the whole vocabulary")
-    options.targets.extend(target for target in some if isinstance(target, str))
-    options.target_ids.extend(target for target in some if not isinstance(target, str))
+    if not all(isinstance(target, str) or hasattr(target, "__index__") for target in some):
+        raise TypeError(f"targets must be a list of str or int, not {targets!r}")
+    options.targets.extend(strings_of([target for target in some if isinstance(target, str)], "targets"))
+    options.target_ids.extend(numbers_of([target for target in some if not isinstance(target, str)], "targets"))
     return Task(
         with_common(options, **given),
         tasks.FillMasksRequest,

@@ -14,7 +14,7 @@ from bertstream.client._calls.models import Descriptions
 from bertstream.client._calls.requests import Delivery, StreamRequest
 from bertstream.client._calls.unary_calls import Operation, fan_out
 from bertstream.client._errors import RpcError, unexpected_response
-from bertstream.client._reports import ReportOption, report_answer
+from bertstream.client._reports import ReportOption, check_report, report_answer
 from bertstream.client._tasks.batches import PredictedBatch
 from bertstream.client._tasks.items import Given
 from bertstream.client._tasks.registry import task_named
@@ -26,6 +26,7 @@ from bertstream.v1 import tasks_pb2 as tasks
 
 def predict(known: Descriptions, task: Task[Any], given: Given, report: ReportOption) -> Operation[Any]:
     """Return the answer for each item, or for the single item."""
+    check_report(report)
     prepared = [task.prepare(item, index, INPUTS) for index, item in enumerate(given.items)]
     limits = yield from unary_limits(known, task.options.model, prepared)
     results: list[Any] = [None] * len(prepared)

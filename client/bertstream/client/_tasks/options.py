@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, TypedDict, TypeVar
 
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
 from bertstream.client._common_options import set_truncation, set_windows
 from bertstream.client._enums import value_of
+from bertstream.client._fields import set_fields
 from bertstream.client._types import LongTexts, OffsetUnit, Priority, Truncation, TruncationSide, WindowPooling
 from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
@@ -63,8 +63,12 @@ def with_common(
     truncation_side: TruncationSide | None = None,
     priority: Priority | None = None,
 ) -> O:
-    """Add the options of TaskOptions to a message, and return it. Raises ValueError for unusable values."""
-    options.model, options.priority = model, priority_of(priority)
+    """Add the options of TaskOptions to a message, and return it.
+
+    Raises ValueError or TypeError for unusable values.
+    """
+    options.priority = priority_of(priority)
+    set_fields(options, model=model)
     set_truncation(options.truncation, max_length, truncation, truncation_side)
     return options
 
@@ -80,21 +84,6 @@ def with_windows(
     """Add the options of WindowOptions and TaskOptions to a message, and return it. Raises as with_common."""
     set_windows(options, long_texts, stride, window_pooling)
     return with_common(options, **given)
-
-
-def at_least_one(number: int | None, name: str) -> int:
-    """Return the number, or 0 for None. Raises ValueError for one below 1."""
-    if number is not None and number < 1:
-        raise ValueError(f"{name} must be at least 1")
-    return number or 0
-
-
-def listed(values: Sequence[Any] | None, name: str, kinds: tuple[type, ...]) -> list[Any]:
-    """Return the values as a list, which is empty for None. Raises TypeError if one is not of these types."""
-    some = [] if values is None else list(values)
-    if isinstance(values, str) or not all(isinstance(value, kinds) for value in some):
-        raise TypeError(f"{name} must be a list of {' or '.join(kind.__name__ for kind in kinds)}, not {values!r}")
-    return some
 
 
 def offset_unit_of(name: OffsetUnit | None) -> tokenization.OffsetUnit.ValueType:

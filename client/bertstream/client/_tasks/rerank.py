@@ -12,13 +12,14 @@ from bertstream.client._calls.models import Descriptions
 from bertstream.client._calls.unary_calls import Operation, fan_out
 from bertstream.client._columns import check
 from bertstream.client._errors import unexpected_response
-from bertstream.client._reports import ReportOption, report_answer
+from bertstream.client._fields import optional_whole, set_fields
+from bertstream.client._reports import ReportOption, check_report, report_answer
 from bertstream.client._tasks.items import given_documents, preparing
 from bertstream.client._tasks.labels import ScoreFunction, function_of
-from bertstream.client._tasks.options import TaskOptions, WindowOptions, at_least_one, with_windows
+from bertstream.client._tasks.options import TaskOptions, WindowOptions, with_windows
 from bertstream.client._tasks.reports import effective_task_options
 from bertstream.client._tasks.task import Task
-from bertstream.client._texts import NO_ROOT, Group, utf8_size
+from bertstream.client._texts import NO_ROOT, Group, refusal, utf8_size
 from bertstream.v1 import tasks_pb2 as tasks
 
 
@@ -72,6 +73,7 @@ def rerank(
     known: Descriptions, query: str, documents: Iterable[str], report: ReportOption, **given: Any
 ) -> Operation[list[Ranked]]:
     """Return the documents, the most relevant first; equal ones stay in their order."""
+    check_report(report)
     options, prepared = rerank_options(**given), given_documents(documents)
     limits = yield from unary_limits(known, options.model, prepared)
     limits = limits._replace(bytes=max(1, limits.bytes - _query_size(query)))
@@ -93,8 +95,9 @@ def rerank_options(
     *, function: ScoreFunction | None = None, label: str = "", top_k: int | None = None, **given: Any
 ) -> tasks.RerankOptions:
     """Return the message for RerankOptions. Raises ValueError or TypeError for unusable values."""
-    best = at_least_one(top_k, "top_k")
-    return with_windows(tasks.RerankOptions(function=function_of(function), label=label, top_k=best), **given)
+    options = tasks.RerankOptions(function=function_of(function))
+    set_fields(options, label=label, top_k=optional_whole(top_k, "top_k", 1))
+    return with_windows(options, **given)
 
 
 def relevances_of(message: tasks.Relevances, items: int) -> list[float]:
@@ -106,7 +109,10 @@ def relevances_of(message: tasks.Relevances, items: int) -> list[float]:
 def _query_size(query: object) -> int:
     if not isinstance(query, str):
         raise TypeError(f"query must be a str, not {type(query).__name__}")
-    return utf8_size(query)
+    try:
+        return utf8_size(query)
+    except UnicodeEncodeError as error:
+        raise refusal(error, "query") from None
 
 
 def _ranked(group: Group, response: tasks.RerankTextsResponse) -> list[Ranked]:

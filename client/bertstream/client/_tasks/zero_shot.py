@@ -8,9 +8,10 @@ from typing import Any, Required
 
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
 from bertstream.client._columns import joined, named, split
+from bertstream.client._fields import set_field, set_fields, strings_of
 from bertstream.client._tasks.items import preparing
 from bertstream.client._tasks.labels import Label
-from bertstream.client._tasks.options import TaskOptions, listed, with_common
+from bertstream.client._tasks.options import TaskOptions, with_common
 from bertstream.client._tasks.task import Task
 from bertstream.client._texts import Group
 from bertstream.v1 import tasks_pb2 as tasks
@@ -40,10 +41,12 @@ def zero_shot_task(
     *, labels: Sequence[str], template: str = "", multi_label: bool = False, **given: Any
 ) -> Task[list[Label]]:
     """Return the task for ZeroShotOptions and the labels. Raises ValueError or TypeError for unusable values."""
-    some = listed(labels, "labels", (str,))
+    some = strings_of(labels, "labels")
     if not some:
         raise ValueError("labels is empty; give at least one")
-    options = tasks.ZeroShotOptions(labels=some, hypothesis_template=template, multi_label=multi_label)
+    options = tasks.ZeroShotOptions(labels=some)
+    set_fields(options, multi_label=multi_label)
+    set_field(options, "hypothesis_template", template, "template")
     return Task(
         with_common(options, **given),
         tasks.ClassifyZeroShotRequest,
