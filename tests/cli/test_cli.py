@@ -65,6 +65,21 @@ def test_tokenize(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> Non
     assert len({width(row[: row.index(row.split()[2]) + len(row.split()[2])]) for row in rows}) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "windows", "stride"),
+    [([], False, 0), (["--overflow"], True, 0), (["--stride", "0"], True, 0), (["--stride", "3"], True, 3)],
+)
+def test_tokenize_windows(server: FakeServer, options: list[str], windows: bool, stride: int) -> None:
+    assert main(["tokenize", "a", "--max-length", "9", *options]) == 0
+    seen = server.seen.requests[-1].options
+    assert (seen.overflowing_windows, seen.stride) == (windows, stride)
+
+
+def test_timeouts_without_an_end(server: FakeServer, fails: Any) -> None:
+    assert main(["models", "--timeout", "inf"]) == main(["models", "--timeout", "1e12"]) == 0
+    assert fails("models", "--timeout", "nan")[0] == 2
+
+
 def test_tokenize_lines_as_json(server: FakeServer, capsys: pytest.CaptureFixture[str], stdin: Any) -> None:
     stdin("é\r\n\nlast".encode())
     assert main(["tokenize", "-", "--json"]) == 0

@@ -388,10 +388,21 @@ def test_a_closed_client_says_so(server: FakeServer, connect: Any) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"channels": 0}, {"retries": 5}, {"retries": -1}, {"timeout": 0}],
+    [{"channels": 0}, {"retries": 5}, {"retries": -1}, {"timeout": 0}, {"timeout": -1}, {"timeout": float("nan")}],
     ids=lambda arguments: str(arguments),
 )
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_wrong_settings(kind: Any, arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
+        kind(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"channels": "4"}, {"retries": 1.5}, {"timeout": "60"}, {"timeout": True}, {"reconnect_seconds": "30"}],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_settings_of_other_types(kind: Any, arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(arguments))):
         kind(**arguments)

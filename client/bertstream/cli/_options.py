@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # As in the client's PoolingMode, which would take long to import; tests compare all such lists with the client's.
 POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler", "checkpoint")
+MOST_SECONDS = 1e9  # about 31 years: sockets take ten times as much at most
 # Defaults of options. BERTSTREAM_TLS_CERTIFICATE is the server's certificate, so the client's has another variable.
 _VARIABLES = {
     "tls": "BERTSTREAM_TLS",
@@ -262,6 +263,6 @@ def _switch(arguments: argparse.Namespace, name: str) -> bool | None:
 
 def _seconds(text: str) -> float:
     seconds = float(text)
-    if seconds <= 0:
+    if not seconds > 0:
         raise argparse.ArgumentTypeError("must be above 0")
-    return seconds
+    return min(seconds, MOST_SECONDS)

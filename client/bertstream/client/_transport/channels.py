@@ -10,8 +10,10 @@ from typing import Any
 from bertstream.client._calls.health import CHECK_METHOD, HEALTH_RPC, OPEN_SERVICE
 from bertstream.client._chance import CHANCE
 from bertstream.client._errors import RpcError, error_from_call
+from bertstream.client._fields import optional_real, optional_whole, whole
 from bertstream.client._transport.addresses import are_several, is_local, may_be_several, proxy_of
 from bertstream.client._transport.balance import Balance, Place
+from bertstream.client._transport.deadline import seconds_of
 from bertstream.client._transport.handshakes import explained
 from bertstream.client._transport.security import Metadata, Security
 from bertstream.client._transport.tracing import package_version, traced
@@ -56,13 +58,12 @@ class Connection:
     def __post_init__(self) -> None:
         if self.given_channel is not None and len(self.servers) > 1:
             raise ValueError("give a channel or several addresses, not both")
-        if self.channels < 1:
-            raise ValueError("channels must be at least 1")
-        if self.stream_calls is not None and self.stream_calls < 1:
-            raise ValueError("stream_calls must be at least 1, or None for one to each server")
-        if not 0 <= self.retries <= MOST_RETRIES:
-            raise ValueError(f"retries must be from 0 to {MOST_RETRIES}")
-        if self.timeout is not None and self.timeout <= 0:
+        whole(self.channels, "channels", 1)
+        optional_whole(self.stream_calls, "stream_calls", 1)
+        whole(self.retries, "retries", 0, MOST_RETRIES)
+        whole(self.max_message_bytes, "max_message_bytes")
+        optional_real(self.reconnect_seconds, "reconnect_seconds")
+        if seconds_of(self.timeout) == 0:
             raise ValueError("timeout must be above 0, or None for none")
         if self.security.metadata and any(name.lower() == "authorization" for name, _ in self.given_metadata):
             raise ValueError("give the key as api_key or in metadata, not both")
@@ -156,7 +157,7 @@ def service_config(retries: int) -> dict[str, Any]:
     if not retries:
         return {}
     policy = {
-        "maxAttempts": retries + 1,
+        "maxAttempts": int(retries) + 1,
         "initialBackoff": "0.1s",
         "maxBackoff": "2s",
         "backoffMultiplier": 2,

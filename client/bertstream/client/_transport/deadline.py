@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from time import monotonic
+from typing import Any
 
 from bertstream.client._errors import RpcError, timed_out
 
+MOST_SECONDS = 1e9  # about 31 years; gRPC counts nanoseconds since 1970 in 63 bits
+
+
+def seconds_of(timeout: object) -> float | None:
+    """Return a caller's timeout in seconds, at most what gRPC can count, or None for none.
+
+    Raises TypeError for what is not a number, and ValueError for a negative one or NaN.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, Real):
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    seconds: Any = timeout
+    if not seconds >= 0:
+        raise ValueError(f"timeout must be at least 0, not {seconds}")
+    return float(min(seconds, MOST_SECONDS))
+
 
 class Deadline:
-    """The end of a timeout that starts now, or no end for None."""
+    """The end of a timeout that starts now, or no end for None. Raises as `seconds_of` for an unusable one."""
 
     def __init__(self, timeout: float | None) -> None:
-        self._end = None if timeout is None else monotonic() + timeout
+        seconds = seconds_of(timeout)
+        self._end = None if seconds is None else monotonic() + seconds
 
     def left(self, default: float | None = None) -> float | None:
         """Return the seconds left, or the default if there is no end. Raises DeadlineExceeded after the end."""
