@@ -60,6 +60,8 @@ def test_numbers_and_switches() -> None:
     assert (optional_real(np.float32(0.5), "top_p"), optional_real(None, "top_p")) == (0.5, None)
     with pytest.raises(TypeError, match="top_p must be a number, not 'x'"):
         optional_real("x", "top_p")
+    with pytest.raises(ValueError, match="top_p is larger than any float"):
+        optional_real(10**400, "top_p")
     assert (flag(np.bool_(True), "overflow"), flag(0, "overflow")) == (True, False)
     with pytest.raises(TypeError, match="overflow must be True or False, not 'no'"):
         flag("no", "overflow")

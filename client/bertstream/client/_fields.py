@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from bertstream.client._lists import plain_of
 from bertstream.client._texts import refusal, utf8_size
+from bertstream.client._types import Numbers
 
 M = TypeVar("M", bound=Message)
 
@@ -98,14 +99,14 @@ def optional_real(value: Any, name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is larger than any float") from None
 
 
-def numbers_of(numbers: Any, name: str, least: int = -MOST - 1) -> list[int]:
-    """Return one whole number or several as a list, which is empty for None.
-
-    Several are a list, a range, a set, an array, a tensor or a column. Raises TypeError or ValueError as `whole` does.
-    """
+def numbers_of(numbers: Numbers | None, name: str, least: int = -MOST - 1) -> list[int]:
+    """Return one whole number or several as a list, which is empty for None. Raises as `whole` does."""
     if hasattr(numbers, "__index__") and not getattr(numbers, "ndim", 0):
         return [whole(numbers, name, least)]
     some = values_of(numbers, name, "a whole number or a list of them")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +17,9 @@ from bertstream.client._usage import Timings, Usage
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 """float32, or float16 if `wire_type="float16"` was asked for."""
+
+Numbers: TypeAlias = int | np.integer[Any] | Collection[int] | NDArray[np.integer[Any]]
+"""A whole number or several: a list, a range, a set, an array, a tensor or a column."""
 
 PoolingMode: TypeAlias = Literal[
     "cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler", "checkpoint"

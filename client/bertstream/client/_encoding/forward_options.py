@@ -8,7 +8,7 @@ from typing import Any, get_args
 from bertstream.client._encoding.options import encoding_options
 from bertstream.client._enums import value_of
 from bertstream.client._fields import numbers_of, values_of
-from bertstream.client._types import Model, OffsetUnit, Output, SpanUnit
+from bertstream.client._types import Model, Numbers, OffsetUnit, Output, SpanUnit
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import tokenization_pb2 as tokenization
 
@@ -20,10 +20,10 @@ TOKEN_OUTPUTS = (tokenization.TOKENIZATION_OUTPUT_TOKENS, tokenization.TOKENIZAT
 def forward_options(
     outputs: Sequence[Output],
     *,
-    layers: int | Sequence[int] | None = None,
-    attention_layers: int | Sequence[int] | None = None,
-    heads: int | Sequence[int] | None = None,
-    pooling_layers: int | Sequence[int] | None = None,
+    layers: Numbers | None = None,
+    attention_layers: Numbers | None = None,
+    heads: Numbers | None = None,
+    pooling_layers: Numbers | None = None,
     offset_unit: OffsetUnit | None = None,
     **given: Any,
 ) -> encoding.EncodingOptions:

@@ -12,6 +12,7 @@ from bertstream.client._types import (
     LayerCombination,
     LongTexts,
     Model,
+    Numbers,
     OffsetUnit,
     Output,
     PoolingMode,
@@ -83,7 +84,7 @@ class EncodeOptions(VectorOptions, total=False):
     """With windows, how many tokens two neighbours share; None for a quarter of a window."""
     window_pooling: WindowPooling | None
     """With windows, how their vectors become one: mean (the default), max, or weighted by their tokens."""
-    layers: int | Sequence[int] | None
+    layers: Numbers | None
     """The layers to pool: 0 is the embeddings' output, k the k-th layer's, -1 the last one's (the default)."""
 
 
@@ -93,15 +94,15 @@ class ForwardOptions(VectorOptions, total=False):
     The server refuses layers and heads that are named twice.
     """
 
-    layers: int | Sequence[int] | None
+    layers: Numbers | None
     """The layers of hidden_states, and of attentions unless `attention_layers` is given: 0 is the embeddings' output
     (which has no attentions and is left out of them), k the k-th layer's, -1 the last one's. None for all. Layers above
     the highest that is asked for are not computed."""
-    attention_layers: int | Sequence[int] | None
+    attention_layers: Numbers | None
     """The layers of attentions, if they differ from `layers`: 1 is the first layer, -1 the last."""
-    heads: int | Sequence[int] | None
+    heads: Numbers | None
     """The heads of attentions: 0 is the first, -1 the last. None for all."""
-    pooling_layers: int | Sequence[int] | None
+    pooling_layers: Numbers | None
     """The layers from which `pooled` and `pooled_spans` are made, as `layers` of `encode`; None for the last."""
     span_unit: SpanUnit | None
     """What the bounds of spans count: characters (the default), words or tokens."""

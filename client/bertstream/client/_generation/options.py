@@ -9,7 +9,7 @@ from bertstream.client._common_options import refuse_unknown, set_truncation
 from bertstream.client._enums import value_of
 from bertstream.client._fields import MOST, numbers_of, optional_real, optional_whole, set_fields, strings_of
 from bertstream.client._generation.types import EarlyStopping
-from bertstream.client._types import Priority, Truncation, TruncationSide
+from bertstream.client._types import Numbers, Priority, Truncation, TruncationSide
 from bertstream.v1 import generation_pb2 as generation
 from bertstream.v1 import types_pb2 as types
 
@@ -65,7 +65,7 @@ class SummarizeOptions(TypedDict, total=False):
     """Words that are never generated."""
     stop_strings: Sequence[str]
     """Strings at which an answer ends; its text stops before them."""
-    eos_token_ids: int | Sequence[int]
+    eos_token_ids: Numbers
     """The tokens at which an answer ends, in place of the checkpoint's."""
     add_special_tokens: bool | None
     """Whether to add special tokens such as [CLS] and [SEP] to the prompt. None adds all for an encoder-decoder, only
