@@ -119,5 +119,5 @@ def test_what_does_not_go_with_windows(client: Client) -> None:
         client.encode([("a", "b")], long_texts=LONG)
     with pytest.raises(InvalidArgument, match="only with windows"):
         client.encode("fox", stride=3)
-    with pytest.raises(ValueError, match="'cut' or 'windows'"):
+    with pytest.raises(ValueError, match="one of 'cut', 'windows'"):
         client.encode("fox", long_texts="all")  # type: ignore[arg-type]
