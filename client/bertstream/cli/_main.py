@@ -101,11 +101,11 @@ def _guarded(run: Callable[[], int], address: str = "") -> int:
         # The reader has read enough. What is still buffered must not be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    except (UsageError, ValueError) as error:
-        return _complain(error, USAGE)
-    except OSError as error:
+    except OSError as error:  # before ValueError, since a FileError is both
         what = error.strerror or error  # without the number of the error
         return _complain(what if error.filename is None else f"{error.filename}: {what}", FAILED)
+    except (UsageError, ValueError) as error:
+        return _complain(error, USAGE)
     except _client_error() as error:  # imported only if an exception gets this far
         return _complain_of_call(error, address)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertstream.files.errors import FileError, WrongUse
 from bertstream.files.schema import Column, Field, ListOf, Struct, Type, Vector
 
 INSTALL = "pip install 'bertstream[files]'"
@@ -16,12 +17,12 @@ OTHER_WAYS = "write .jsonl, or leave the column out of `keep`"
 
 
 def arrow(what: str) -> Any:
-    """Return the module pyarrow. Raises ValueError, which says what needs it, if it is not installed."""
+    """Return the module pyarrow. Raises WrongUse, which says what needs it, if it is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise ValueError(f"{what} needs pyarrow: {INSTALL}") from None
+        raise WrongUse(f"{what} needs pyarrow: {INSTALL}") from None
     return pyarrow
 
 
@@ -99,7 +100,7 @@ def _vectors(kind: Vector, rows: NDArray[Any], valid: NDArray[np.bool_] | None =
 def kept_table(parts: Sequence[Any]) -> Any:
     """Return the columns that are carried, of consecutive rows in parts of one kind: record batches, or lists of dicts.
 
-    Returns None if there are none. Raises ValueError for a column whose values have no common type.
+    Returns None if there are none. Raises FileError for a column whose values have no common type.
     """
     import pyarrow as pa
 
@@ -118,19 +119,19 @@ def names_of(records: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def common_schema(schemas: Sequence[Any]) -> Any:
-    """Return a schema that has the columns of all of these. Raises ValueError for types that have none in common."""
+    """Return a schema that has the columns of all of these. Raises FileError for types that have none in common."""
     import pyarrow as pa
 
     try:
         return pa.unify_schemas(schemas, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ValueError(f"values of different types: {error}; {OTHER_WAYS}") from None
+        raise FileError(f"values of different types: {error}; {OTHER_WAYS}") from None
 
 
 def as_schema(table: Any, schema: Any) -> Any:
     """Return a table with the columns of a schema. What the table lacks is null, and NaN in vectors.
 
-    Raises ValueError for values that cannot be of its types.
+    Raises FileError for values that cannot be of its types.
     """
     import pyarrow as pa
 
@@ -139,7 +140,7 @@ def as_schema(table: Any, schema: Any) -> Any:
     try:
         return pa.table([_as_field(table, field) for field in schema], schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, NotImplementedError) as error:  # of objects, in older versions
-        raise ValueError(f"values of different types: {error}; {OTHER_WAYS}") from None
+        raise FileError(f"values of different types: {error}; {OTHER_WAYS}") from None
 
 
 def plain_batch(batch: Any) -> Any:
@@ -173,7 +174,7 @@ def _column(name: str, records: Sequence[dict[str, Any]]) -> Any:
     try:
         return _array([record.get(name) for record in records])
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise ValueError(f"column {name!r} has values of different types: {error}; {OTHER_WAYS}") from None
+        raise FileError(f"column {name!r} has values of different types: {error}; {OTHER_WAYS}") from None
 
 
 def _array(values: list[Any]) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
+from bertstream.files.errors import WrongUse
 from bertstream.files.operations import Operation
 
 ALL: Final = "all"
@@ -32,15 +33,15 @@ class Wanted:
     keep: Keep = ()
 
     def names(self, existing: Sequence[str]) -> list[str]:
-        """Return all columns to read, of a file that has these. Raises ValueError for one that it lacks."""
+        """Return all columns to read, of a file that has these. Raises WrongUse for one that it lacks, or has twice."""
         kept = existing if self.keep == ALL else self.keep
         names = list(dict.fromkeys([*self.columns, *kept]))
         for name in names:
             if name not in existing:
                 what = "read" if name in self.columns else "keep"
-                raise ValueError(f"it has no column {name!r} to {what}, but {', '.join(existing) or 'none at all'}")
+                raise WrongUse(f"it has no column {name!r} to {what}, but {', '.join(existing) or 'none at all'}")
             if existing.count(name) > 1:
-                raise ValueError(f"it has {existing.count(name)} columns {name!r}")
+                raise WrongUse(f"it has {existing.count(name)} columns {name!r}")
         return names
 
     def kept(self, existing: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from bertstream.files.arrow import OTHER_WAYS, arrow, arrow_array, as_schema, common_schema, kept_table
+from bertstream.files.errors import FileError
 from bertstream.files.sinks.sink import Block, Part, check_names
 
 GROUP_BYTES, GROUP_ROWS = 32 << 20, 1 << 17
@@ -44,11 +45,11 @@ class TableSink:
         self._write(file, schema, (as_schema(self._read(part), schema) for part in parts))
 
     def _check(self, schema: Any) -> None:
-        """Raise ValueError for types that the format does not have, before there are rows of them."""
+        """Raise FileError for types that the format does not have, before there are rows of them."""
         try:
             self._write(io.BytesIO(), schema, iter(()))
         except NotImplementedError as error:
-            raise ValueError(f"{error}; {OTHER_WAYS}") from None
+            raise FileError(f"{error}; {OTHER_WAYS}") from None
 
     def _write(self, file: IO[bytes], schema: Any, tables: Iterator[Any]) -> None:
         raise NotImplementedError

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import IO, Any, TypeVar
 
+from bertstream.files.errors import WrongUse
 from bertstream.files.rows import ALL, Chunk, Failure, Wanted
 
 CHUNK_ROWS, CHUNK_BYTES = 256, 4 << 20
@@ -21,12 +22,12 @@ T = TypeVar("T")
 def read_lines(file: IO[bytes], wanted: Wanted, start: int) -> Iterator[Chunk]:
     """Yield the lines from `start` on, each with one column, `text`. An empty line is an empty text.
 
-    Raises ValueError if other columns are wanted.
+    Raises WrongUse if other columns are wanted.
     """
     if len(wanted.columns) > 1:
-        raise ValueError("a file of lines has one column; give two in a file of another format, such as .tsv or .jsonl")
+        raise WrongUse("a file of lines has one column; give two in a file of another format, such as .tsv or .jsonl")
     if wanted.keep not in (ALL, (), (TEXT,)):
-        raise ValueError(f"a file of lines has one column, {TEXT!r}, and no {', '.join(wanted.keep)} (see `keep`)")
+        raise WrongUse(f"a file of lines has one column, {TEXT!r}, and no {', '.join(wanted.keep)} (see `keep`)")
     lines = (_decoded(line).removesuffix("\n").removesuffix("\r") for line in file)
     for first, some, size in _chunks(lines, start, len):
         kept = [{TEXT: text} for text in some] if wanted.keep else None
@@ -58,7 +59,9 @@ def read_csv(file: IO[bytes], wanted: Wanted, start: int, *, tabs: bool = False)
     options: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
     try:
         records = csv.reader(text, **options)
-        header = next(records, [])
+        header = next(records, None)
+        if header is None:  # an empty file
+            return
         wanted.names(header)
         kept = wanted.kept(header)
         for first, some, size in _chunks((record for record in records if record), start, _record_size):

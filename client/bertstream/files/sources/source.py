@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import IO, cast
 
 from bertstream.files.arrow import arrow
+from bertstream.files.errors import FileError, WrongUse
 from bertstream.files.formats import Encoded
 from bertstream.files.rows import Chunk, Wanted
 from bertstream.files.sources.lines import read_csv, read_jsonl, read_lines, read_tsv
@@ -38,15 +39,15 @@ class Source:
     def chunks(self, wanted: Wanted, start: int = 0) -> Iterator[Chunk]:
         """Yield the rows from number `start` on, in chunks.
 
-        Raises ValueError or OSError, with the file's name, for a file that cannot be read so.
+        Raises WrongUse for a file of other columns, and FileError for one that cannot be read, with the file's name.
         """
         try:
             with closing(self._file):
                 yield from self._chunks(wanted, start)
-        except (ValueError, NotImplementedError, KeyError) as error:  # as Arrow's errors are
-            raise ValueError(f"{self.name}: {error}") from error
-        except (OSError, EOFError, zlib.error) as error:
-            raise OSError(f"{self.name}: {error}") from error
+        except WrongUse as error:
+            raise WrongUse(f"{self.name}: {error}") from error
+        except (ValueError, NotImplementedError, KeyError, OSError, EOFError, zlib.error) as error:  # Arrow's, too
+            raise FileError(f"{self.name}: {error}") from error
 
     def _chunks(self, wanted: Wanted, start: int) -> Iterator[Chunk]:
         if self._encoded.format in _LINES:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from bertstream.files.arrow import arrow, plain_batch
+from bertstream.files.errors import WrongUse
 from bertstream.files.rows import Chunk, Wanted
 
 CHUNK_ROWS, CHUNK_BYTES = 1024, 8 << 20
@@ -93,7 +94,7 @@ def _checked(schema: Any, wanted: Wanted) -> list[str]:
     for name in wanted.columns:
         kind = schema.field(name).type
         if not _may_be_text(kind):
-            raise ValueError(f"column {name!r} is {kind}, not text (see `column`)")
+            raise WrongUse(f"column {name!r} is {kind}, not text (see `column`)")
     return names
 
 
