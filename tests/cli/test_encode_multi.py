@@ -72,7 +72,7 @@ def test_files(capsys: Capture) -> None:
     Path("in.jsonl").write_text('{"id": 1, "text": "a"}\n{"id": 2, "text": "bad"}\n')
     assert main(["encode-multi", "in.jsonl", "-o", "v.jsonl", "--keep", "id", "--kind", "document"]) == 4
     assert rows(Path("v.jsonl").read_text()) == [{"id": 1, "vectors": vectors("a")[0]}, {"id": 2, "vectors": None}]
-    assert rows(Path("v.failed.jsonl").read_text())[0]["row"] == 1
+    assert rows(Path("v.jsonl.failed.jsonl").read_text())[0]["row"] == 1
 
 
 @pytest.mark.parametrize(

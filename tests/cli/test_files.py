@@ -67,11 +67,11 @@ def test_rows_that_fail_have_an_exit_code(capsys: Capture) -> None:
     write("in.jsonl", {"text": "a"}, {"text": "bad"})
     assert main(["encode", "in.jsonl", "-o", "v.npy", "--no-progress", "--json"]) == 4
     report = json.loads(capsys.readouterr().out)
-    assert (report["rows"], report["failed"], report["failed_file"]) == (2, 1, "v.failed.jsonl")
+    assert (report["rows"], report["failed"], report["failed_file"]) == (2, 1, "v.npy.failed.jsonl")
     assert np.isnan(np.load("v.npy")).any(axis=1).tolist() == [False, True]
-    assert rows("v.failed.jsonl")[0]["row"] == 1
+    assert rows("v.npy.failed.jsonl")[0]["row"] == 1
     assert main(["encode", "in.jsonl", "-o", "v.npy", "--overwrite"]) == 4
-    assert capsys.readouterr().err.endswith("; 1 failed, see v.failed.jsonl\n")
+    assert capsys.readouterr().err.endswith("; 1 failed, see v.npy.failed.jsonl\n")
 
 
 def test_outputs_are_not_overwritten(fails: Fails) -> None:

@@ -59,7 +59,7 @@ def test_patterns(corpus: Path) -> None:
 
 def test_a_file_beside_its_output(corpus: Path) -> None:
     plan = planned(["corpus/a.txt"], "x/v.parquet")
-    assert (plan.work_folder, plan.failed_file) == ("x/.v.parquet.unfinished", "x/v.failed.jsonl")
+    assert (plan.work_folder, plan.failed_file) == ("x/.v.parquet.unfinished", "x/v.parquet.failed.jsonl")
     assert planned(["corpus/a.txt"], ".").failed_file == "./failed.jsonl"
     assert planned(["corpus/a.txt"], "/v.npy").work_folder == "/.v.npy.unfinished"
     assert planned(["corpus/a.txt"], "v", "jsonl").pairs[0].output == "v/a.jsonl"

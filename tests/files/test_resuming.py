@@ -98,7 +98,7 @@ def check(folder: Path, output: str, texts: list[str]) -> None:
     failed = [number for number, text in enumerate(texts) if bad(text)]
     if output != "out/":
         assert vectors(folder / output) == expected
-        assert [row["row"] for row in lines_of(folder / "v.failed.jsonl")] == failed
+        assert [row["row"] for row in lines_of(folder / f"{output}.failed.jsonl")] == failed
         return
     assert vectors(folder / "out" / "a.jsonl") == expected
     assert vectors(folder / "out" / "x=1" / "b.jsonl") == expected[:25]
@@ -216,7 +216,7 @@ def test_outputs_are_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match=r"v\.jsonl is there already: .*--overwrite"):
         run([source], tmp_path / "v.jsonl")
     (tmp_path / "v.jsonl").unlink()
-    with pytest.raises(FileExistsError, match=r"v\.failed\.jsonl is there already"):
+    with pytest.raises(FileExistsError, match=r"v\.jsonl\.failed\.jsonl is there already"):
         run([source], tmp_path / "v.jsonl")
     write_input(source, ["b"])
     run([source], tmp_path / "v.jsonl", overwrite=True)
@@ -274,7 +274,7 @@ def test_killed_processes(tmp_path: Path) -> None:
     rows = lines_of(output)
     assert [row["id"] for row in rows] == list(range(400))
     assert [row["vector"] for row in rows] == [None if bad(text) else vector(text).tolist() for text in texts]
-    assert [row["row"] for row in lines_of(tmp_path / "v.failed.jsonl")] == [
+    assert [row["row"] for row in lines_of(tmp_path / "v.jsonl.failed.jsonl")] == [
         number for number, text in enumerate(texts) if bad(text)
     ]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.jsonl", "v.failed.jsonl", "v.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.jsonl", "v.jsonl", "v.jsonl.failed.jsonl"]

@@ -45,9 +45,13 @@ def test_every_input_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     if "id" in keep:
         assert [int(row["id"]) for row in rows] == list(range(COUNT))
     assert [row["vector"] for row in rows] == [None if bad(text) else vector(text).tolist() for text in texts]
-    assert (report.rows, report.failed, report.failed_file) == (COUNT, len(FAILED), str(tmp_path / "v.failed.jsonl"))
-    assert [row["row"] for row in lines_of(tmp_path / "v.failed.jsonl")] == FAILED
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "v.jsonl", "v.failed.jsonl"])
+    assert (report.rows, report.failed, report.failed_file) == (
+        COUNT,
+        len(FAILED),
+        str(tmp_path / "v.jsonl.failed.jsonl"),
+    )
+    assert [row["row"] for row in lines_of(tmp_path / "v.jsonl.failed.jsonl")] == FAILED
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "v.jsonl", "v.jsonl.failed.jsonl"])
 
 
 def some_vectors(text: str) -> Any:
@@ -160,7 +164,7 @@ def test_rows_without_a_text_fail_alone(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
     report = run([tmp_path / "t.jsonl"], tmp_path / "v.jsonl", keep="all")
     assert [row["vector"] is None for row in read(tmp_path / "v.jsonl")] == [False, *[True] * 5, False]
-    reasons = [(row["row"], row["reason"]) for row in lines_of(tmp_path / "v.failed.jsonl")]
+    reasons = [(row["row"], row["reason"]) for row in lines_of(tmp_path / "v.jsonl.failed.jsonl")]
     missing, invalid, json_ = "MISSING_VALUE", "INVALID_VALUE", "INVALID_JSON"
     assert reasons == [(1, missing), (2, json_), (3, invalid), (4, missing), (5, json_)]
     assert (report.rows, report.failed) == (7, 5)
@@ -170,7 +174,7 @@ def test_records_that_lack_fields_fail_alone(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('id,text\n1,a\n2\n\n3,"b\nc"\n')
     run([tmp_path / "t.csv"], tmp_path / "v.jsonl", keep=("id", "text"))
     assert [row["text"] for row in read(tmp_path / "v.jsonl")] == ["a", None, "b\nc"]
-    (row,) = lines_of(tmp_path / "v.failed.jsonl")
+    (row,) = lines_of(tmp_path / "v.jsonl.failed.jsonl")
     told = "the record has 1 fields where the header has 2"
     assert row == {"row": 1, "reason": "INVALID_RECORD", "status": "INVALID_ARGUMENT", "message": told}
 
@@ -246,7 +250,7 @@ def test_bytes_that_are_no_utf_8_fail_alone(tmp_path: Path, suffix: str) -> None
     run([tmp_path / "t.txt"], tmp_path / f"v.{suffix}", give, keep="all")
     found = read(tmp_path / f"v.{suffix}")
     assert [row["text"] for row in found] == ["a", "\udcff" if suffix == "jsonl" else "?", "b"]
-    assert lines_of(tmp_path / "v.failed.jsonl")[0]["row"] == 1
+    assert lines_of(tmp_path / f"v.{suffix}.failed.jsonl")[0]["row"] == 1
 
 
 @pytest.mark.parametrize(("name", "content"), [("t.csv", b"a,text,text\n1,x,y\n"), ("t.tsv", b"text\ttext\nx\ty\n")])

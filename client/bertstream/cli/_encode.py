@@ -48,7 +48,7 @@ examples:
   bertstream encode corpus/ --on ray -o vectors/ --num-gpus 1     on all GPUs of a Ray cluster, without a server
 
 An output file appears only when it is complete. A run over files that was stopped, even killed, goes on where it
-stopped when it is repeated. Rows that fail are listed in vectors.failed.jsonl (exit code 4)."""
+stopped when it is repeated. Rows that fail are listed in vectors.parquet.failed.jsonl (exit code 4)."""
 
 
 def add_to(commands: Commands) -> None:

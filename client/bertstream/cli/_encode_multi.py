@@ -45,8 +45,8 @@ It needs a model that gives a vector of each token, such as colbert-ir/colbertv2
 queries or documents, which such models treat in different ways. `bertstream rerank` scores documents by these vectors.
 
 In a .npz text i, whose number is `ids[i]`, has `vectors[offsets[i]:offsets[i + 1]]`; one that failed is not there.
-Of files, rows that fail are null, and listed in vectors.failed.jsonl (exit code 4); a run that was stopped goes on
-where it stopped when it is repeated."""
+Of files, rows that fail are null, and listed in vectors.parquet.failed.jsonl (exit code 4); a run that was stopped
+goes on where it stopped when it is repeated."""
 
 
 def add_to(commands: Commands) -> None:

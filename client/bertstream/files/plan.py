@@ -59,11 +59,11 @@ class Plan:
 
     @property
     def failed_file(self) -> str:
-        """Return the file for the rows that fail, beside the output."""
+        """Return the file for the rows that fail, beside the output; it has the output's whole name before its own."""
         folder, name = _parted(self.output.rstrip("/"))
         if name in ("", ".", ".."):  # a folder that has no name to call the file by
             return joined(self.output, FAILED_SUFFIX.lstrip("."))
-        return joined(folder, (name if self.in_folder else _without_suffix(name)) + FAILED_SUFFIX)
+        return joined(folder, name + FAILED_SUFFIX)
 
     @property
     def reads_stdin(self) -> bool:
@@ -75,6 +75,8 @@ class Plan:
 class _Found:
     path: str
     name: str  # below the folder that was named, or the file's own name
+    folder: str | None = None  # that was named, and is read with all that is in it
+    matched: bool = False  # by a pattern
 
 
 def planned(
@@ -89,10 +91,15 @@ def planned(
     folders of those that are read. Raises ValueError for what makes no sense, and FileNotFoundError.
     """
     _check_names(output_type, input_type)
+    if not sources:
+        raise ValueError("no files to read: give a file, a folder or a pattern")
+    check_output(output)
     found = [each for source in sources for each in _found(source)]
     if not found:
         raise FileNotFoundError(f"{', '.join(sources)}: no files to read")
     in_folder = _is_folder(output)
+    if in_folder and _is_file(output.rstrip("/")):
+        raise ValueError(f"{output}: there is a file of that name, and no folder; give {OUTPUT_NAMES}, or a new folder")
     kind = output_type or output_format(output) or ("parquet" if in_folder else None)
     if kind is None:
         raise ValueError(f"{output}: of what format? Give {OUTPUT_NAMES}, or its `format`")
@@ -103,8 +110,21 @@ def planned(
     if not in_folder and len(known) > 1:
         raise ValueError(f"{output}: {len(known)} files go into a folder: -o {_without_suffix(output)}/")
     pairs = [_pair(each, encoded, output, kind, in_folder) for each, encoded in known]
-    _check(pairs, output, in_folder)
-    return Plan(tuple(pairs), kind, output, in_folder, skipped)
+    plan = Plan(tuple(pairs), kind, output, in_folder, skipped)
+    _check(plan, [each for each, _ in known])
+    return plan
+
+
+def check_output(output: str) -> None:
+    """Raise ValueError for an output that is neither a file nor a folder."""
+    if not output:
+        raise ValueError("the output has no name; give a file, or a folder (NAME/)")
+    if output == STDIN:
+        raise ValueError(
+            "-: an output is a file or a folder, and not standard output; write NAME.jsonl, and print that"
+        )
+    if storage_of(output).is_other(output):
+        raise ValueError(f"{output}: an output is a file or a folder, and not a pipe or a device; write NAME.jsonl")
 
 
 def joined(folder: str, name: str) -> str:
@@ -128,15 +148,46 @@ def _pair(found: _Found, encoded: Encoded, output: str, kind: OutputFormat, in_f
     return FilePair(found.path, encoded, joined(output, name), name)
 
 
-def _check(pairs: Sequence[FilePair], output: str, in_folder: bool) -> None:
-    """Raise ValueError for two inputs with one output, and for an output among the inputs."""
-    known: dict[str, str] = {}
-    for pair in pairs:
+def _check(plan: Plan, found: Sequence[_Found]) -> None:
+    """Raise ValueError for two inputs with one output, and for what is written where it is read, or would be next."""
+    known = {plan.failed_file: "the list of rows that fail"}
+    for pair in plan.pairs:
         if pair.output in known:
             raise ValueError(f"{known[pair.output]} and {pair.source} would both become {pair.output}")
         known[pair.output] = pair.source
-        if pair.source == pair.output or (in_folder and pair.source.startswith(output.rstrip("/") + "/")):
-            raise ValueError(f"{output}: give another name or folder than those that are read ({pair.source})")
+    written = _Written(plan)
+    for each, pair in zip(found, plan.pairs, strict=True):
+        if each.path != STDIN and (path := written.clash(each, pair)):
+            advice = "give another name or folder than those that are read"
+            raise ValueError(f"{plan.output}: {advice} ({each.path}, and {path} would be written)")
+
+
+class _Written:
+    """What a plan writes, by its real paths: an input may be spelled otherwise, or reached by links."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._storage = storage_of(plan.output)
+        self._real = self._storage.real
+        paths = (*(pair.output for pair in plan.pairs), plan.failed_file)
+        self._files = {self._real(path): path for path in paths}
+        self._folder = plan.output if plan.in_folder else None
+
+    def clash(self, found: _Found, pair: FilePair) -> str | None:
+        """Return what of it is an input, or lies where inputs are looked for; None for nothing."""
+        if storage_of(found.path) is not self._storage:
+            return None
+        if (path := self._files.get(self._real(found.path))) is not None:
+            return path
+        if self._storage.is_same(found.path, pair.output):  # a hard link
+            return pair.output
+        return pair.output if self._folder is not None and self._is_looked_for(found, pair) else None
+
+    def _is_looked_for(self, found: _Found, pair: FilePair) -> bool:
+        if found.folder is not None:
+            read, written = self._real(found.folder).rstrip("/"), self._real(self._folder or ".")
+            return written == read or (written.startswith(f"{read}/") and _is_shown(written, read))
+        beside = (self._real(_parted(path)[0] or ".") for path in (found.path, pair.output))
+        return found.matched and len(set(beside)) == 1
 
 
 def _encoded(path: str, input_type: InputFormat | None, named: Sequence[str]) -> Encoded | None:
@@ -162,12 +213,14 @@ def _found(source: str) -> Iterator[_Found]:
     if storage.stamp(source) is not None and not storage.is_folder(source):
         yield _Found(source, _parted(source)[1])
     elif storage.is_folder(source):
-        yield from (_Found(path, _below(path, source)) for path in storage.find(source) if _is_shown(path, source))
+        for path in storage.find(source):
+            if _is_shown(path, source):
+                yield _Found(path, _below(path, source), folder=source)
     elif is_pattern(source):
         root = _root(source)
         for path in storage.glob(source):
             if not storage.is_folder(path) and _is_shown(path, root):
-                yield _Found(path, _below(path, root))
+                yield _Found(path, _below(path, root), matched=True)
     else:
         raise FileNotFoundError(f"{source}: no such file")
 
@@ -190,6 +243,11 @@ def _is_folder(output: str) -> bool:
     if output.endswith("/") or storage_of(output).is_folder(output):
         return True
     return output_format(output) is None and not PurePosixPath(output).suffix
+
+
+def _is_file(path: str) -> bool:
+    storage = storage_of(path)
+    return bool(path) and storage.stamp(path) is not None and not storage.is_folder(path)
 
 
 def _parted(path: str) -> tuple[str, str]:

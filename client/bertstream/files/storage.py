@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
+import posixpath
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from bertstream.files.errors import WrongUse
+
 SCHEME = "://"
 MAGIC = frozenset("*?[")
 CHANGED = ("ETag", "etag", "LastModified", "mtime", "created")
 """What stores call the tokens and times by which a change is seen."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Storage(Protocol):
@@ -35,11 +41,26 @@ class Storage(Protocol):
     def is_folder(self, path: str) -> bool:
         """Return whether there is such a folder."""
 
+    def real(self, path: str) -> str:
+        """Return the path that stands for all ways to write it, such as over links."""
+
+    def is_same(self, path: str, other: str) -> bool:
+        """Return whether both are one file or folder, which need not be there."""
+
+    def is_other(self, path: str) -> bool:
+        """Return whether there is something that is neither a file nor a folder, such as a pipe."""
+
     def find(self, folder: str) -> list[str]:
-        """Return all files in a folder and below it, in the order of their paths."""
+        """Return all files in a folder and below it, in the order of their paths; none if there is no such folder.
+
+        Raises OSError for a folder that cannot be read.
+        """
 
     def glob(self, pattern: str) -> list[str]:
-        """Return all files and folders that match a pattern, in the order of their paths; `**` is any folders."""
+        """Return all files and folders that match a pattern, in the order of their paths; `**` is any folders.
+
+        Raises OSError for a folder that cannot be read.
+        """
 
     def replace(self, path: str, half_in: str = "") -> Any:
         """Return a context with a new file, which takes the place of an old one when the context ends well.
@@ -78,20 +99,50 @@ class LocalStorage:
         """Return whether there is such a folder."""
         return Path(path).is_dir()
 
+    def real(self, path: str) -> str:
+        """Return the whole path, without links."""
+        return Path(os.path.realpath(path)).as_posix()
+
+    def is_same(self, path: str, other: str) -> bool:
+        """Return whether both are one file, by links of any kind, or would be."""
+        with suppress(OSError):
+            return Path(path).samefile(other)
+        return self.real(path) == self.real(other)
+
+    def is_other(self, path: str) -> bool:
+        """Return whether there is a pipe, a socket or a device."""
+        with suppress(OSError):
+            mode = Path(path).stat().st_mode
+            return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        return False
+
     def find(self, folder: str) -> list[str]:
-        """Return all files below a folder."""
+        """Return all files below a folder, without pipes and the like."""
         found, seen = list[str](), set[str]()
-        for root, folders, names in os.walk(folder, followlinks=True):
+        for root, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
             if (real := os.path.realpath(root)) in seen:  # a link that leads back
                 folders.clear()
                 continue
             seen.add(real)
             found.extend(Path(root, name).as_posix() for name in names)
-        return sorted(found)
+        return sorted(path for path in found if not self.is_other(path))
 
     def glob(self, pattern: str) -> list[str]:
-        """Return what matches a pattern."""
-        return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        """Return what matches a pattern, without pipes and the like."""
+        for folder in self._searched(pattern):  # since glob leaves out silently what it cannot read
+            os.scandir(folder).close()
+            Path(folder, ".").stat()
+        return sorted(path for path in _matching(pattern) if not self.is_other(path))
+
+    def _searched(self, pattern: str) -> Iterator[str]:
+        """Yield the folders in which the pattern looks for names."""
+        parts = pattern.split("/")
+        for place in range(len(parts)):
+            if is_pattern("/".join(parts[: place + 1])):
+                start = "/".join(parts[:place]) or ("/" if place else ".")
+                yield from filter(os.path.isdir, _matching(start) if is_pattern(start) else [start])
+                if parts[place] == "**":
+                    yield from _matching("/".join([*parts[: place + 1], ""]))
 
     @contextmanager
     def replace(self, path: str, half_in: str = "") -> Iterator[IO[bytes]]:
@@ -105,6 +156,10 @@ class LocalStorage:
                 file.flush()
                 os.fsync(file.fileno())
             half.replace(place)
+        except OSError as error:
+            if error.errno in FULL and error.filename is None:  # as of all writes to a file that is open
+                error.filename = path
+            raise
         finally:
             half.unlink(missing_ok=True)
 
@@ -133,11 +188,11 @@ class RemoteStorage:
         try:
             import fsspec
         except ImportError:
-            raise ValueError(f"{scheme}{SCHEME} needs fsspec: pip install fsspec") from None
+            raise WrongUse(f"{scheme}{SCHEME} needs fsspec: pip install fsspec") from None
         try:
             self._files = fsspec.filesystem(scheme)
         except (ImportError, ValueError) as error:  # which say which package is missing, or that there is none
-            raise ValueError(f"{scheme}{SCHEME}: {error}") from None
+            raise WrongUse(f"{scheme}{SCHEME}: {error}") from None
         self._scheme = scheme
 
     def open(self, path: str) -> IO[bytes]:
@@ -160,6 +215,19 @@ class RemoteStorage:
     def is_folder(self, path: str) -> bool:
         """Return whether there is anything below this path."""
         return bool(self._files.isdir(path))
+
+    def real(self, path: str) -> str:
+        """Return the path as the store has it, without needless parts."""
+        scheme, _, rest = self._named(str(self._files._strip_protocol(path))).partition(SCHEME)
+        return f"{scheme}{SCHEME}{posixpath.normpath(rest)}"
+
+    def is_same(self, path: str, other: str) -> bool:
+        """Return whether both are one object."""
+        return self.real(path) == self.real(other)
+
+    def is_other(self, path: str) -> bool:
+        """Return False: a store has objects alone."""
+        return False
 
     def find(self, folder: str) -> list[str]:
         """Return all files below a folder."""
@@ -203,7 +271,7 @@ def storage_of(path: str) -> Storage:
     if not found:
         return LOCAL
     if scheme == "file":
-        raise ValueError(f"{path}: give files of this machine by their paths, without file://")
+        raise WrongUse(f"{path}: give files of this machine by their paths, without file://")
     if scheme not in _REMOTE:
         _REMOTE[scheme] = RemoteStorage(scheme)
     return _REMOTE[scheme]
@@ -212,3 +280,12 @@ def storage_of(path: str) -> Storage:
 def is_pattern(path: str) -> bool:
     """Return whether a path has wildcards."""
     return bool(MAGIC & set(path))
+
+
+def _matching(pattern: str) -> list[str]:
+    return glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

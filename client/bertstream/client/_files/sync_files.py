@@ -41,7 +41,7 @@ class FileMethods:
         .npy; a folder gets the folders and names of those that are read. Parquet, Arrow and .zst need
         `bertstream[files]`; paths such as s3://… need fsspec. Every row of the input has one row in the output, in
         order, in the column `vector`; one that fails is NaN (null in binary and JSON), and listed in a file beside the
-        output, such as `vectors.failed.jsonl`, with its number, reason and message.
+        output, such as `vectors.parquet.failed.jsonl`, with its number, reason and message.
 
         An output appears only when it is complete. A run that was stopped, even killed, goes on where it stopped when
         it is called again with the same arguments: what it has done lies in a folder beside the output until then.
