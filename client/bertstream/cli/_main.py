@@ -29,7 +29,7 @@ from bertstream.cli import (
 from bertstream.cli._input import refuse_names_of_files
 from bertstream.cli._interrupt import INTERRUPTED, check, interruptible
 from bertstream.cli._options import UsageError
-from bertstream.cli._output import coloured, write_any_text
+from bertstream.cli._output import coloured, note, write_any_text
 from bertstream.cli._shell import completion, man
 from bertstream.cli._top import command as top
 
@@ -95,7 +95,8 @@ def _guarded(run: Callable[[], int], address: str = "") -> int:
         code = run()
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        _print_notes(interrupt)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has read enough. What is still buffered must not be flushed into the closed pipe at exit.
@@ -103,7 +104,7 @@ def _guarded(run: Callable[[], int], address: str = "") -> int:
         return OK
     except OSError as error:  # before ValueError, since a FileError is both
         what = error.strerror or error  # without the number of the error
-        return _complain(what if error.filename is None else f"{error.filename}: {what}", FAILED)
+        return _complain(error, FAILED, what if error.filename is None else f"{error.filename}: {what}")
     except (UsageError, ValueError) as error:
         return _complain(error, USAGE)
     except _client_error() as error:  # imported only if an exception gets this far
@@ -121,9 +122,9 @@ def _complain_of_call(error: BertstreamError, address: str) -> int:
 
     told = f"{error}{_next_step(error)}"
     if not isinstance(error, Unavailable):
-        return _complain(told, FAILED)
+        return _complain(error, FAILED, told)
     # An error without a reason is gRPC's own, which does not always name the address.
-    return _complain(told if error.reason else f"no server at {address}: {told}", UNAVAILABLE)
+    return _complain(error, UNAVAILABLE, told if error.reason else f"no server at {address}: {told}")
 
 
 def _next_step(error: BertstreamError) -> str:
@@ -139,10 +140,17 @@ def _next_step(error: BertstreamError) -> str:
     return ""
 
 
-def _complain(error: object, code: int) -> int:
-    line = " ".join(str(error).split())
+def _complain(error: Exception, code: int, told: object = None) -> int:
+    line = " ".join(str(error if told is None else told).split())
     print(f"bertstream: {coloured('error:', RED, sys.stderr)} {line}", file=sys.stderr)
+    _print_notes(error)
     return code
+
+
+def _print_notes(error: BaseException) -> None:
+    """Print what was noted of an error, such as that a run over files can go on."""
+    for line in getattr(error, "__notes__", ()):
+        note(f"bertstream: note: {line}")
 
 
 class _GroupedHelp(argparse.RawDescriptionHelpFormatter):

@@ -106,6 +106,8 @@ class Job:
             if kind is not None and self._files:
                 with suppress(Exception):  # the first error tells more than one of what comes of it
                     self._keep(self._files[0])
+            if error is not None and not self._plan.reads_stdin and not self._journal.is_empty():
+                error.add_note(f"{self._plan.output} is not finished: repeat the same command or call, and it goes on")
         finally:
             self._shown.end()
             self._leave(kind is not None)
@@ -123,6 +125,9 @@ class Job:
         """
         for pair, size in zip(self._plan.pairs, self._bytes, strict=True):
             journal = self._journal.file(pair.name, _stamp(pair))
+            if journal.is_done and self._storage.stamp(pair.output) is None:
+                self._shown.note(f"bertstream: note: {pair.output} was removed since, and is done again")
+                journal.begin_again()
             self._count_earlier(pair, journal)
             if journal.is_done:
                 self._note_failures(journal)

@@ -4,12 +4,16 @@ The journal is a folder beside the output, which is removed at the end:
 
     .vectors.parquet.unfinished/
         job.json                  what was asked for; a run with other options does not go on with it
-        NAME/input.json           size and time of the input; one that was changed is begun anew
-        NAME/000000.part          rows, in the order of the input
-        NAME/000000.failed        those of them that failed, as lines of JSON; only if there are any
-        NAME/000000.json          how many rows; written last, and a part without it is not there
-        NAME/joining.json         all parts are there, and the output is being written
-        NAME/done.json            the output is there, and its parts need not be
+        lock                      held by the process that writes it
+        files/NAME/input.json     size and time of the input; one that was changed is begun anew
+        files/NAME/000000.part    rows, in the order of the input
+        files/NAME/000000.failed  those of them that failed, as lines of JSON; only if there are any
+        files/NAME/000000.json    how many rows; written last, and a part without it is not there
+        files/NAME/joining.json   all parts are there, and the output is being written
+        files/NAME/done.json      the output is there, and its parts need not be
+
+NAME is the output's path below the folder that is written. Runs of earlier versions had it beside `lock` and `job.json`,
+whose names it could have; they go on there.
 
 Each file appears only when it is complete (`Storage.replace`), so at whatever point a run is killed, what is in the
 journal is true.
@@ -28,6 +32,9 @@ from bertstream.files.sinks.sink import Part
 from bertstream.files.storage import Storage
 
 JOB, INPUT, JOINING, DONE = "job.json", "input.json", "joining.json", "done.json"
+FILES = "files"
+JOURNAL, VERSION = "journal", 2
+"""What the job of a run says of its journal: which version it has. The first one said nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,11 @@ class FileJournal:
         for number in range(len(self.parts)):
             self._storage.remove(self._path(f"{number:06}.part"))
 
+    def begin_again(self) -> None:
+        """Forget all that is written."""
+        self.parts = []
+        self._begin()
+
     def failures(self) -> Iterator[bytes]:
         """Yield the rows that failed, in order, as lines of JSON."""
         for number, part in enumerate(self.parts):
@@ -128,11 +140,16 @@ class Journal:
 
     def __init__(self, storage: Storage, folder: str) -> None:
         self._storage, self._folder = storage, folder
+        self._files = f"{folder}/{FILES}"
 
     def begun(self) -> dict[str, Any] | None:
         """Return what an unfinished run was asked for, or None if there is none."""
         found = read_json(self._storage, f"{self._folder}/{JOB}")
-        return found if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            return None
+        if JOURNAL not in found:
+            self._files = self._folder
+        return {name: value for name, value in found.items() if (name, value) != (JOURNAL, VERSION)}
 
     def is_empty(self) -> bool:
         """Return whether no row is written yet."""
@@ -142,16 +159,17 @@ class Journal:
     def begin(self, job: Mapping[str, Any]) -> None:
         """Begin anew: forget whatever was written."""
         self.forget()
-        write_json(self._storage, f"{self._folder}/{JOB}", job)
+        self._files = f"{self._folder}/{FILES}"
+        write_json(self._storage, f"{self._folder}/{JOB}", {JOURNAL: VERSION, **job})
 
     def file(self, name: str, stamp: Mapping[str, Any] | None) -> FileJournal:
         """Return the journal of one output; what was made of another input is forgotten."""
-        return FileJournal(self._storage, f"{self._folder}/{name}", stamp)
+        return FileJournal(self._storage, f"{self._files}/{name}", stamp)
 
     def forget(self) -> None:
         """Remove the journal, but for its lock."""
         for path in self._storage.find(self._folder):
-            if path.rpartition("/")[2] != "lock":
+            if not self._storage.is_same(path, f"{self._folder}/lock"):
                 self._storage.remove(path)
 
     def end(self) -> None:

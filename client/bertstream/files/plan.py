@@ -230,7 +230,9 @@ def _is_shown(path: str, folder: str) -> bool:
 
 
 def _below(path: str, folder: str) -> str:
-    return path.removeprefix(folder.rstrip("/")).lstrip("/") if folder else path
+    if storage_of(path).is_local:  # so that ./c is c
+        path, folder = (PurePosixPath(each).as_posix() for each in (path, folder))
+    return path if folder in ("", ".") else path.removeprefix(folder.rstrip("/")).lstrip("/")
 
 
 def _root(pattern: str) -> str:
