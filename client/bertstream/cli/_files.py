@@ -75,9 +75,10 @@ def wants_files(arguments: argparse.Namespace, given: Sequence[str], *, texts_to
         if no_lines:
             raise UsageError(f"{arguments.input} has rows, but no lines of text: --output FILE reads them")
         return False
-    is_bulk = bool(alone) or no_lines or arguments.format in ("parquet", "arrow") or _is_table(arguments.output)
+    _check_output(str(arguments.output))
+    is_bulk = bool(alone) or no_lines or arguments.format in ("parquet", "arrow") or _is_of_files(arguments, given)
     if texts_too and not is_bulk:
-        return bool(given) and not arguments.literal and all(map(is_source, given))
+        return not arguments.literal and any(map(is_source, given))
     if arguments.literal:
         raise UsageError("--literal is for texts that are printed; with --output give files")
     if getattr(arguments, "skip_empty", False):
@@ -96,14 +97,19 @@ def sources_of(arguments: argparse.Namespace, given: Sequence[str]) -> list[str]
 
 
 def is_source(given: str) -> bool:
-    """Return whether an argument is meant as a file to read, even if there is none of that name."""
-    from bertstream.files.storage import LOCAL, SCHEME, is_pattern
+    """Return whether an argument is meant as a file to read, even if there is none of that name.
 
+    What looks like a path is one: a mistyped name must not become a text. A text may end with a question mark, and one
+    of several words may have a slash.
+    """
+    if given == "-":
+        return False
     with suppress(OSError, ValueError):  # raised for a text that is too long for a name, or has a zero
-        if Path(given).exists() or (is_pattern(given) and LOCAL.glob(given)):
+        if Path(given).exists():
             return True
-    one_word = not any(character.isspace() for character in given)
-    return one_word and (SCHEME in given or given.lower().endswith(SUFFIXES))
+    if any(character.isspace() for character in given):
+        return given.startswith(("/", "./", "../")) or given.endswith("/")
+    return given.lower().endswith(SUFFIXES) or any(each in given.rstrip("?") for each in "/*?[")
 
 
 def run_files(
@@ -142,6 +148,21 @@ def _tell(arguments: argparse.Namespace, report: FileReport) -> None:
     note(f"{arguments.output}: {report.rows:,} rows{files}, {report.seconds:,.1f} s{failed}")
 
 
-def _is_table(output: object) -> bool:
-    name = str(output)
-    return name.endswith("/") or Path(name).is_dir() or name.lower().endswith(TABLES)
+def _check_output(output: str) -> None:
+    """Raise UsageError for an output that is neither a file nor a folder."""
+    from bertstream.files.plan import check_output
+
+    if output == "-":
+        raise UsageError("-o - is no file: leave -o out to print texts, or write NAME.jsonl for the rows of files")
+    try:
+        check_output(output)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _is_of_files(arguments: argparse.Namespace, given: Sequence[str]) -> bool:
+    """Return whether the output is none that is written for texts, but a table or a folder."""
+    name = str(arguments.output)
+    if name.endswith("/") or Path(name).is_dir() or name.lower().endswith(TABLES):
+        return True
+    return not (arguments.format or arguments.json or Path(name).suffix or list(given) == ["-"])

@@ -12,8 +12,8 @@ The journal is a folder beside the output, which is removed at the end:
         files/NAME/joining.json   all parts are there, and the output is being written
         files/NAME/done.json      the output is there, and its parts need not be
 
-NAME is the output's path below the folder that is written. Runs of earlier versions had it beside `lock` and `job.json`,
-whose names it could have; they go on there.
+NAME is the output's path below the folder that is written. Runs of earlier versions had it beside `lock` and
+`job.json`, whose names it could have; they go on there.
 
 Each file appears only when it is complete (`Storage.replace`), so at whatever point a run is killed, what is in the
 journal is true.

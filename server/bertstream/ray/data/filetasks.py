@@ -53,8 +53,6 @@ class FileTask:
             if record is not None and decide(record, self.key, work.stamp, there, overwrite=False) == "done":
                 return record  # by an actor that was believed to be lost
             journal = FileJournal(storage, work.parts, {"key": self.key, **work.stamp})
-            if journal.is_done and there is None:  # it was removed since
-                journal.begin_again()
             # That it is begun is recorded first: so a later run knows that the file is its own to write.
             self._begin(work, record, journal.rows)
             if not journal.is_done:
