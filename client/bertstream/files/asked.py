@@ -27,6 +27,8 @@ class Asked:
     stored: VectorFormat = field(default_factory=VectorFormat)
     model: str = ""
     """Which model answers, by its name and revision, so that no output is of two models."""
+    vector_width: int = 0
+    """How many numbers its vectors have, for outputs of which no row has one; 0 if that is not known."""
 
     def identity(self, plan: Plan) -> dict[str, Any]:
         """Return what must be the same for a later run to go on with this one, as values of JSON."""

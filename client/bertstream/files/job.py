@@ -242,7 +242,8 @@ class Job:
         part, file.part = file.part, self._new_part()
         if not part.rows and file.journal.parts:
             return
-        block = part.block(self._asked.operation, self._asked.options, self._asked.stored)
+        asked = self._asked
+        block = part.block(asked.operation, asked.options, asked.stored, asked.vector_width)
         source = file.pair.source
         failures = [{"file": source, **failure} if self._plan.in_folder else failure for failure in part.failures()]
         file.journal.add(lambda opened: file.sink.write_part(opened, block), part.rows, failures)

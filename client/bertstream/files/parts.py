@@ -9,7 +9,7 @@ from typing import Any
 from bertstream.files.operations import Operation
 from bertstream.files.rows import Row
 from bertstream.files.sinks.sink import Block
-from bertstream.files.vectors import VectorFormat
+from bertstream.files.vectors import VectorFormat, of_width
 
 # A part is written when it has as many rows or bytes, or when its first row is this old. So a kill costs seconds of
 # work, and memory and the number of files stay small.
@@ -54,9 +54,12 @@ class OpenPart:
             if (failure := row.failure) is not None
         ]
 
-    def block(self, operation: Operation, options: Mapping[str, Any], stored: VectorFormat) -> Block:
-        """Return its rows as columns."""
+    def block(
+        self, operation: Operation, options: Mapping[str, Any], stored: VectorFormat, vector_width: int = 0
+    ) -> Block:
+        """Return its rows as columns, and vectors of that width where no row has one."""
         columns = operation.columns([row.answer for row in self._rows], options, stored)
+        columns = [of_width(column, vector_width) for column in columns]
         by_chunk = [list(rows) for _, rows in groupby(self._rows, key=lambda row: id(row.chunk))]
         return Block(columns, [rows[0].chunk.kept_rows(rows[0].index, rows[-1].index + 1) for rows in by_chunk])
 

@@ -62,6 +62,22 @@ def multi_vector_columns(answers: Sequence[NDArray[Any] | None], stored: VectorF
     return [Column(field, numbers), Column(Field(SCALES, ListOf("float32")), scales)]
 
 
+def of_width(column: Column, width: int) -> Column:
+    """Return a column of vectors that has this width, if none of its rows has told it; else the column itself.
+
+    So outputs of no rows, or of rows that all failed, have the same types as all others.
+    """
+    match column.field.type:
+        case Vector(0, dtype, layout):
+            missing = 0 if dtype == "int8" else np.nan
+            rows = np.full((len(column.values), width), missing, dtype)
+            return Column(Field(column.name, Vector(width, dtype, layout)), rows, column.valid)
+        case ListOf(Vector(0, dtype, layout)):
+            return Column(Field(column.name, ListOf(Vector(width, dtype, layout))), column.values)
+        case _:
+            return column
+
+
 def stacked(answers: Sequence[NDArray[Any] | None]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return the vectors as rows [rows, width], NaN where there is none, and which rows there are."""
     valid = np.array([answer is not None for answer in answers], np.bool_)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from bertstream.client._calls.requests import Delivery, StreamRequest
 from bertstream.client._common_options import refuse_unknown
+from bertstream.client._encoding.options import encoding_options, pooled_width
 from bertstream.client._encoding.requests import (
     FORWARD_BATCH,
     encode_request,
@@ -57,7 +58,8 @@ class FileRun:
 
     def job(self, model: Model) -> Job:
         """Return the run's job, which no other model than this may go on with."""
-        asked = replace(self.asked, model=f"{model.name}@{model.revision}")
+        width = vector_width(self.asked.operation.name, self.asked.options, model)
+        asked = replace(self.asked, model=f"{model.name}@{model.revision}", vector_width=width)
         return Job(self.plan, asked, overwrite=self.overwrite, progress=self.progress)
 
 
@@ -81,6 +83,15 @@ def file_run(task: str, sources: Files, output: File, given: Mapping[str, Any]) 
     request = stream_request(task, options, of_files.get("batch_size"))
     overwrite = flag(of_files.get("overwrite", False), "overwrite")
     return FileRun(plan, asked, request, overwrite, of_files.get("progress", False))
+
+
+def vector_width(task: str, options: Mapping[str, Any], model: Model) -> int:
+    """Return how many numbers a vector has that a task gives; 0 if it gives none, or the model cannot."""
+    if task == "encode":
+        return pooled_width(encoding_options(**options).pooling, model)
+    if task == "encode_multi" and model.multi_vector is not None:
+        return model.multi_vector.dimensions
+    return 0
 
 
 def stream_request(task: str, options: Mapping[str, Any], batch_size: int | None = None) -> StreamRequest[Any]:
