@@ -55,3 +55,26 @@ def test_arrays_of_few_rows(tmp_path: Path) -> None:
     for name, texts in (("empty", []), ("bad", ["a7", "b7"])):
         run([write_input(tmp_path / f"{name}.txt", texts)], tmp_path / f"{name}.npy", vector_width=WIDTH)
         assert np.load(tmp_path / f"{name}.npy").shape == (len(texts), WIDTH)
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.txt.gz", "p.csv", "p.tsv", "p.parquet", "p.arrow", "p.arrows"])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_columns_that_are_carried_of_no_rows(tmp_path: Path, name: str, suffix: str) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    for folder, texts in (("empty", []), ("good", ["a"])):
+        write_input(tmp_path / "in" / f"lang={folder}" / name, texts)
+    run([tmp_path / "in"], tmp_path / "out", vector_width=WIDTH, keep="all", format=suffix)
+    empty, good = (tmp_path / "out" / f"lang={folder}" / f"p.{suffix}" for folder in ("empty", "good"))
+    if suffix == "jsonl":
+        assert (empty.read_bytes(), good.read_bytes().count(b"\n")) == (b"", 1)
+        return
+    tables = [pq.ParquetFile(path).schema_arrow.remove_metadata() for path in (empty, good)]
+    assert tables[0] == tables[1]
+    assert tables[0].names == ["text", "vector"] if "txt" in name else ["id", "text", "vector"]
+    assert pq.read_table(tmp_path / "out").num_rows == 1
+
+
+def test_lines_of_json_that_are_none_have_no_columns_to_carry(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    run([write_input(tmp_path / "t.jsonl", [])], tmp_path / "v.parquet", vector_width=WIDTH, keep=("id",))
+    assert pq.read_table(tmp_path / "v.parquet").column_names == ["vector"]

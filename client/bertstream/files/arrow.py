@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.files.errors import FileError, WrongUse
+from bertstream.files.rows import NoRows
 from bertstream.files.schema import Column, Field, ListOf, Struct, Type, Vector
 
 INSTALL = "pip install 'bertstream[files]'"
@@ -100,13 +101,16 @@ def _vectors(kind: Vector, rows: NDArray[Any], valid: NDArray[np.bool_] | None =
 def kept_table(parts: Sequence[Any]) -> Any:
     """Return the columns that are carried, of consecutive rows in parts of one kind: record batches, or lists of dicts.
 
-    Returns None if there are none. Raises FileError for a column whose values have no common type.
+    Of no rows there may be one part with their names. Returns None if there are none. Raises FileError for a column
+    whose values have no common type.
     """
     import pyarrow as pa
 
     some = [part for part in parts if part is not None]
     if not some:
         return None
+    if isinstance(some[0], NoRows):
+        return pa.table({name: pa.array([], pa.string()) for name in some[0].names})
     if not isinstance(some[0], list):
         return pa.Table.from_batches(some)
     records: list[dict[str, Any]] = [record for part in some for record in part]

@@ -192,6 +192,8 @@ class Job:
             file.sink.go_on(file.journal.last)
         file.source = opened(file.pair)
         for chunk in file.source.chunks(self._wanted, file.journal.rows):
+            if not chunk.values:
+                file.part.no_rows = chunk.kept
             yield self._items_of_chunk(chunk)
             self._advance()
             self._share_begun = self._share_begun or (self._share() if self._resumed else 0.0)

@@ -25,6 +25,8 @@ class OpenPart:
         """How many of the rows failed."""
         self._time_of, self._begun, self._bytes = time_of, 0.0, 0.0
         self._rows: list[Row] = []
+        self.no_rows: Any = None
+        """The columns to carry where the file has no rows."""
 
     @property
     def rows(self) -> int:
@@ -61,7 +63,8 @@ class OpenPart:
         columns = operation.columns([row.answer for row in self._rows], options, stored)
         columns = [of_width(column, vector_width) for column in columns]
         by_chunk = [list(rows) for _, rows in groupby(self._rows, key=lambda row: id(row.chunk))]
-        return Block(columns, [rows[0].chunk.kept_rows(rows[0].index, rows[-1].index + 1) for rows in by_chunk])
+        kept = [rows[0].chunk.kept_rows(rows[0].index, rows[-1].index + 1) for rows in by_chunk]
+        return Block(columns, kept or [self.no_rows])
 
 
 def size_of(value: Any) -> int:

@@ -50,15 +50,26 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class NoRows:
+    """Name the columns to carry, all of them text, of a file without rows."""
+
+    names: tuple[str, ...]
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """Return no rows."""
+        return []
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
-    """Hold some rows of a file that follow each other."""
+    """Hold some rows of a file that follow each other; none where a file has none, so that its columns are known."""
 
     first: int
     """The number of the first of them, from 0 on."""
     values: list[tuple[Any, ...] | Failure]
     """[rows]: the values of the columns that the task reads, or why the row has none."""
     kept: Any = None
-    """[rows]: the columns to carry, as a list of dicts or as an Arrow record batch; None for none."""
+    """[rows]: the columns to carry, as a list of dicts, an Arrow record batch or NoRows; None for none."""
     row_bytes: float = 0.0
     """About how many bytes of a row are carried."""
 

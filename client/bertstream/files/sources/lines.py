@@ -10,7 +10,7 @@ from itertools import islice
 from typing import IO, Any, TypeVar
 
 from bertstream.files.errors import WrongUse
-from bertstream.files.rows import ALL, Chunk, Failure, Wanted
+from bertstream.files.rows import ALL, Chunk, Failure, NoRows, Wanted
 
 CHUNK_ROWS, CHUNK_BYTES = 256, 4 << 20
 FIELD_CHARACTERS = (1 << 31) - 1
@@ -32,6 +32,9 @@ def read_lines(file: IO[bytes], wanted: Wanted, start: int) -> Iterator[Chunk]:
     for first, some, size in _chunks(lines, start, len):
         kept = [{TEXT: text} for text in some] if wanted.keep else None
         yield Chunk(first, [(text,) for text in some], kept, size if kept else 0.0)
+        start = first + len(some)
+    if start == 0 and wanted.keep:
+        yield Chunk(0, [], NoRows((TEXT,)))
 
 
 def read_jsonl(file: IO[bytes], wanted: Wanted, start: int) -> Iterator[Chunk]:
@@ -68,6 +71,9 @@ def read_csv(file: IO[bytes], wanted: Wanted, start: int, *, tabs: bool = False)
             rows = [_row(header, record) for record in some]
             values = [_values(row, wanted.columns) for row in rows]
             yield Chunk(first, values, [_only(row, kept) for row in rows] if kept else None, size if kept else 0.0)
+            start = first + len(some)
+        if start == 0 and kept:
+            yield Chunk(0, [], NoRows(tuple(kept)))
     finally:
         text.detach()
 

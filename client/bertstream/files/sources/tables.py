@@ -27,7 +27,7 @@ def read_parquet(file: IO[bytes], wanted: Wanted, start: int, told: Told = lambd
     groups, skipped = _groups_from([group.num_rows for group in all_groups], start)
     rows = _rows_of_a_chunk(sum(group.total_byte_size for group in all_groups), metadata.num_rows)
     batches = opened.iter_batches(rows, row_groups=groups, columns=names, use_threads=False)
-    for chunk in _chunks(batches, wanted, start, start - skipped, schema.names):
+    for chunk in _chunks(batches, wanted, start, start - skipped, schema):
         told((chunk.first + len(chunk.values)) / max(1, metadata.num_rows))
         yield chunk
 
@@ -46,7 +46,7 @@ def read_arrow(file: IO[bytes], wanted: Wanted, start: int, told: Told = lambda 
             told(place / count if count else 0.0)
             yield from _cut(batch.select(names))
 
-    yield from _chunks(selected(), wanted, start, 0, opened.schema.names)
+    yield from _chunks(selected(), wanted, start, 0, opened.schema)
 
 
 def _begins(file: IO[bytes]) -> bool:
@@ -55,9 +55,9 @@ def _begins(file: IO[bytes]) -> bool:
     return found
 
 
-def _chunks(batches: Iterator[Any], wanted: Wanted, start: int, number: int, existing: list[str]) -> Iterator[Chunk]:
+def _chunks(batches: Iterator[Any], wanted: Wanted, start: int, number: int, schema: Any) -> Iterator[Chunk]:
     """Yield the batches, the first of which begins at row `number`, without the rows before `start`."""
-    kept = wanted.kept(existing)
+    kept = wanted.kept(schema.names)
     for batch in batches:
         rows = batch.slice(min(max(0, start - number), batch.num_rows))
         first, number = max(start, number), number + batch.num_rows
@@ -67,6 +67,14 @@ def _chunks(batches: Iterator[Any], wanted: Wanted, start: int, number: int, exi
             carried = rows.select(kept)
             size = carried.nbytes / rows.num_rows
             yield Chunk(first, list(zip(*columns, strict=True)), carried if kept else None, size)
+    if number == 0 and kept:
+        yield Chunk(0, [], plain_batch(_no_rows(schema, kept)))
+
+
+def _no_rows(schema: Any, names: list[str]) -> Any:
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_pylist([], pa.schema([schema.field(name) for name in names]))
 
 
 def _cut(batch: Any) -> Iterator[Any]:
