@@ -181,7 +181,7 @@ def test_a_file_without_rows_becomes_one_with_the_same_columns(corpus: Corpus) -
     corpus.write("lang=de", [])
     record = TASK.make(FakeEngine(), corpus.works()[0])
     assert record.rows == 0
-    assert corpus.table("lang=de").column_names == ["vector"]
+    assert corpus.table("lang=de").column_names == ["id", "vector"]
 
 
 def test_a_job_ends_where_no_engine_starts(corpus: Corpus) -> None:
