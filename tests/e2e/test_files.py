@@ -145,8 +145,8 @@ def test_a_command_that_is_killed_goes_on(documented_server: Documented, client:
     work, kills = tmp_path / ".v.jsonl.unfinished", 0
     while True:
         child = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], env=environment, stderr=subprocess.PIPE)
-        before = len(list(work.glob("*/*.json")))
-        while child.poll() is None and (kills == 3 or len(list(work.glob("*/*.json"))) <= before):
+        before = len(list(work.glob("files/*/*.json")))
+        while child.poll() is None and (kills == 3 or len(list(work.glob("files/*/*.json"))) <= before):
             time.sleep(0.005)
         if child.poll() is None:
             time.sleep(0.1 * chance.random())
