@@ -329,6 +329,21 @@ def test_layers_and_heads_that_cannot_be(options: e.EncodingOptions, reason: str
     assert refused(raised) == ("INVALID_ARGUMENT", reason, f"options.{field}")
 
 
+@pytest.mark.parametrize(
+    ("options", "there"),
+    [
+        (e.EncodingOptions(outputs=[HIDDEN], hidden_state_layers=[-7]), "-7 is not between -6 and 5"),
+        (e.EncodingOptions(outputs=[WEIGHTS], attention_heads=[-4]), "-4 is not between -3 and 2"),
+        (e.EncodingOptions(outputs=[WEIGHTS], attention_layers=[-6]), "-6 is not between 1 and 5, or -5 and -1"),
+        (e.EncodingOptions(outputs=[WEIGHTS], attention_layers=[0]), "0 is not between 1 and 5, or -5 and -1"),
+    ],
+)
+def test_numbers_out_of_range_are_told_all_that_there_are(options: e.EncodingOptions, there: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        parse(options)
+    assert raised.value.violations[0].description == there
+
+
 def test_the_plan_of_options_that_came_before_is_remembered() -> None:
     model: Any = SimpleNamespace(name="mine", description=description(), plans=Memo(8))
     plan = plan_of(pooling(mode=e.POOLING_MODE_CLS), model)

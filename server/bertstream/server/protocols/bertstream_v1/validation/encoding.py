@@ -221,9 +221,11 @@ def _refuse_unused(options: encoding_pb2.EncodingOptions, outputs: Sequence[Outp
 
 def _numbers(values: Sequence[int], first: int, last: int, path: str) -> tuple[int, ...]:
     """Return layers or heads from `first` to `last`, negative ones counted from the end; all where none is given."""
+    least = first - last - 1
+    there = f"between {first} and {last}, or {least} and -1" if first else f"between {least} and {last}"
     for i, value in enumerate(values[: last + 2]):  # a longer list must name one twice
-        if not (first <= value <= last or first - last - 1 <= value < 0):
-            raise invalid(f"{path}[{i}]", f"{value} is not between {first} and {last}, or below 0", "INVALID_RANGE")
+        if not (first <= value <= last or least <= value < 0):
+            raise invalid(f"{path}[{i}]", f"{value} is not {there}", "INVALID_RANGE")
     numbers = [value if value >= 0 else last + 1 + value for value in values[: last + 2]]
     if len(set(numbers)) < len(numbers):
         raise invalid(path, "a number is named twice", "INVALID_COMBINATION")
