@@ -232,6 +232,8 @@ def test_rerank_errors(other_apis: ServedApis) -> None:
     assert other_apis.post("/v2/rerank", {"query": "fox", "documents": TEXTS, **nulls}).status == 200
     none = other_apis.post("/v2/rerank", {"query": "fox", "documents": TEXTS, "top_n": 0})
     assert none.status == 400
+    long = other_apis.post("/v2/rerank", {"query": LONG, "documents": TEXTS})
+    assert (long.status, long.json["message"].split(" tokens")[0].split(" has ")[0]) == (400, "query: the query")
     unfit = other_apis.post("/v1/rerank", {"model": "topics", "query": "fox", "documents": TEXTS})
     assert unfit.status == 400
     neither = other_apis.post("/rerank", {"query": "fox"})

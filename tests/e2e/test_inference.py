@@ -269,6 +269,11 @@ WRONG: list[tuple[pb.ModelInferRequest, str, str]] = [
         "INVALID_TEXT_LENGTH",
         "text[0]: ",
     ),
+    (
+        request_of("nli", text=["word " * 600], text_pair=TEXTS, parameters={"truncate": "NONE"}),
+        "INVALID_TEXT_LENGTH",
+        "text[0]: the first text has ",
+    ),
     (request_of(BERT, ["mask_tokens"], text=TEXTS), "INVALID_MASK", "text[0]: it has no mask"),
     (request_of(BERT, ["mask_tokens"], text=["[MASK] [MASK]"]), "INVALID_MASK", "text[0]: it has 2 masks"),
     (request_of("qa", text=TEXTS), "INVALID_TENSOR", "text_pair: it is missing"),

@@ -265,7 +265,12 @@ def test_what_cannot_be_ranked(tei: Tei) -> None:
     assert one() == ("INVALID_ARGUMENT", "INVALID_EMPTY_LIST", "texts: the list is empty")
     assert one(texts=["a"] * 65)[1:] == ("REQUEST_TOO_LARGE", "texts: 65 texts or more; the limit of one call is 64")
     assert one(texts=["fox", LONG])[1:2] == ("INVALID_TEXT_LENGTH",)
-    assert one(texts=["fox", LONG])[2].startswith("texts[1]: has ")
+    assert one(texts=["fox", LONG])[2].startswith("texts[1]: the document has ")
+    for texts in (["fox"], ["fox", "dog"]):
+        told = refused(tei().one, "Rerank/Rerank", t.RerankRequest(query=LONG, texts=texts))
+        assert told[1:2] == ("INVALID_TEXT_LENGTH",)
+        assert told[2].startswith("query: the query has ")
+    assert stream(text, t.RerankStreamRequest(query=LONG, text=TEXT))[2].startswith("query[1]: the query has ")
     assert one("topics", texts=["a"])[:2] == ("FAILED_PRECONDITION", "HEAD_NOT_SUITABLE")
     assert one("words", texts=["a"])[:2] == ("FAILED_PRECONDITION", "HEAD_NOT_AVAILABLE")
     assert stream() == ("INVALID_ARGUMENT", "INVALID_EMPTY_LIST", "text: the stream had no request")

@@ -19,6 +19,8 @@ from bertstream.server.core.spans import AskedSpans, token_spans
 from bertstream.server.core.tokenization import Inputs, Texts, TokenizationError, Tokenized
 from bertstream.workers.contract import Batch, OutputOptions, Spans
 
+NAMES = ("first text", "second text")  # of a pair, in errors
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -98,22 +100,27 @@ def _nothing_left(tokens: Tokenized, output_options: OutputOptions, sent: SentTe
 
 def failed_texts(tokens: Tokenized, sent: SentTexts) -> dict[int, RequestError]:
     """Return, by its index, the error of each text that could not be tokenized or is not UTF-8."""
-    failed = {index: text_error(error, sent.at(index)) for index, error in tokens.errors.items()}
+    failed = {index: text_error(error, sent.at(index, error.sequence)) for index, error in tokens.errors.items()}
     return failed | {index: not_utf8(sent.at(index)) for index in sent.bad}
 
 
-def text_error(error: TokenizationError, path: str, options: str = "options") -> RequestError:
-    """Return why the text at `path` could not be tokenized, naming the one of the `options` that is at fault."""
-    about = f"{error.message} (see {options}.{error.option})" if error.option else error.message
-    return invalid(path, about, error.reason)
+def text_error(
+    error: TokenizationError, path: str, options: str = "options", names: tuple[str, str] = NAMES
+) -> RequestError:
+    """Return why the text at `path` could not be tokenized, naming the one of the `options` that is at fault.
+
+    names: what the two texts of a pair are called.
+    """
+    about = error.message if error.sequence is None else f"the {names[error.sequence]} {error.message}"
+    return invalid(path, f"{about} (see {options}.{error.option})" if error.option else about, error.reason)
 
 
 def refuse_failed(failed: Mapping[int, RequestError]) -> None:
-    """Raise INVALID_ARGUMENT, naming each text that failed, where any did."""
+    """Raise INVALID_ARGUMENT, naming each text that failed, where any did; what several share is named once."""
     if failed:
         errors = [failed[index] for index in sorted(failed)]
         listed: list[Violation] = [violation for error in errors for violation in error.violations]
-        raise invalid_fields(listed, errors[0].reason)
+        raise invalid_fields(dict.fromkeys(listed), errors[0].reason)
 
 
 def _without(tokens: Tokenized, spans: Spans | None, failed: dict[int, RequestError]) -> tuple[Tokenized, Spans | None]:

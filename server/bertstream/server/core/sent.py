@@ -35,9 +35,16 @@ class Sent(Generic[Content]):
     offset: int = 0  # items of the same message before the first
     options: str = "options"  # the path of the options that they come with
     single: bool = False  # the field is one item rather than a list
+    # Where the two texts of pairs have fields of their own: their paths, with [] where an item's index goes.
+    of_pairs: tuple[str, str] | None = None
 
-    def at(self, index: int) -> str:
-        """Return the path of an item: "inputs.texts[3]", or "inputs" where it is the only one that there can be."""
+    def at(self, index: int, sequence: int | None = None) -> str:
+        """Return the path of an item: "inputs.texts[3]", or "inputs" where it is the only one that there can be.
+
+        sequence: 0 or 1 for the path of the first or second text of a pair, where that has one.
+        """
+        if sequence is not None and self.of_pairs is not None:
+            return self.of_pairs[sequence].replace("[]", f"[{index + self.offset}]")
         return self.field if self.single else f"{self.field}[{index + self.offset}]"
 
 

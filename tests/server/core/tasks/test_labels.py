@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.preparation import refuse_failed
 from bertstream.server.core.sent import Sent, SentItems
 from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.server.core.tasks.labels import ClassifyTexts, Relevances, RerankTexts, sort_documents
 from bertstream.server.core.tasks.sentences import PredictNextSentences
-from bertstream.server.core.tokenization import Pairs
+from bertstream.server.core.tasks.similarities import rerank_by_similarity
+from bertstream.server.core.tokenization import Pairs, Truncation
 from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classify, parse_rerank
 from bertstream.server.protocols.bertstream_v1.tasks.sentences import parse_next_sentence
 from bertstream.server.protocols.bertstream_v1.tasks.writing import write
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE
+from bertstream.workers.programs.description import MultiVectorDescription
 from tests.server.core.tasks.conftest import Stub
 from tests.server.core.tasks.stubs import prepare
 from tests.server.protocols.bertstream_v1.validation.support import refused
@@ -44,7 +47,7 @@ def rerank(stub: Stub, labels: tuple[str, ...], options: dict[str, Any], **chang
 
 
 def documents(queries: list[str], listed: list[str]) -> SentItems:
-    return Sent(Pairs(queries, listed), "documents", "documents")
+    return Sent(Pairs(queries, listed), "documents", "documents", of_pairs=("query", "documents[]"))
 
 
 def share(rows: Rows[Any], **tensors: Any) -> Share:
@@ -147,7 +150,41 @@ def test_only_documents_are_cut(stub: Stub) -> None:
     assert rows.truncated.tolist() == [True, False]
     long = task.prepare(documents(["dog " * 9] * 2, ["fox", "fox " * 3]))
     assert {error.reason for error in long.failed.values()} == {"INVALID_TEXT_LENGTH"}
-    assert long.failed[1].violations[0].field == "documents[1]"
+    assert long.failed[1].violations[0].field == "query"
+    assert long.failed[0].message == (
+        "query: the query has 12 tokens with the special ones, which leaves no room for the other in 8"
+    )
+
+
+def test_a_query_that_is_too_long_is_named_once(stub: Stub) -> None:
+    task = rerank(stub, ("score",), {"truncation": types_pb2.TruncationOptions(max_length=8)})
+    with pytest.raises(RequestError) as raised:
+        refuse_failed(task.prepare(documents(["dog " * 9] * 3, ["fox", "fox", "the lazy dog"])).failed)
+    assert [each.field for each in raised.value.violations] == ["query"]
+    in_stream = prepare(
+        task, types_pb2.TextBatch(pairs=types_pb2.TextPairs(first_texts=["a " * 9], second_texts=["b"]))
+    )
+    assert in_stream.failed[0].message.startswith("inputs.pairs[0]: the query has 12 tokens")
+
+
+def test_a_query_or_a_document_that_may_not_be_cut_is_named(stub: Stub) -> None:
+    refuse = types_pb2.TruncationOptions(max_length=8, strategy=types_pb2.TRUNCATION_STRATEGY_REFUSE)
+    task = rerank(stub, ("score",), {"truncation": refuse})
+    for query, document, field in (
+        ("dog " * 9, "fox", "query"),
+        ("dog", "fox " * 9, "documents[0]"),
+        ("dog " * 4, "fox " * 4, "documents[0]"),
+    ):
+        (error,) = task.prepare(documents([query], [document])).failed.values()
+        assert (error.reason, error.violations[0].field) == ("INVALID_TEXT_LENGTH", field)
+
+
+def test_late_interaction_names_the_query_that_is_too_long(stub: Stub) -> None:
+    model = stub("bert", "multi_vector", multi_vector=MultiVectorDescription(8))
+    task = rerank_by_similarity(model, Truncation("refuse", 8), INTERACTIVE)
+    for query, document, field in (("dog", "fox " * 9, "documents[0]"), ("dog " * 600, "fox", "query")):
+        (error,) = task.prepare(documents([query], [document])).failed.values()
+        assert (error.reason, error.violations[0].field) == ("INVALID_TEXT_LENGTH", field)
 
 
 def test_documents_are_sorted_and_the_earlier_one_is_first_where_two_are_equal() -> None:

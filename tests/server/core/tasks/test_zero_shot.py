@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,8 @@ from transformers.pipelines.zero_shot_classification import (
     ZeroShotClassificationPipeline,
 )
 
-from bertstream.server.core.errors import RequestError
+from bertstream.server.core.errors import RequestError, Violation
+from bertstream.server.core.preparation import refuse_failed
 from bertstream.server.core.sent import Sent, SentItems, in_parts
 from bertstream.server.core.tasks.base import Share
 from bertstream.server.core.tasks.zero_shot import ClassifyZeroShot
@@ -142,14 +144,29 @@ def test_checkpoints_that_do_not_tell_entailment(stub: Stub, labels: tuple[str, 
 
 def test_a_text_fails_as_a_whole_and_alone(stub: Stub) -> None:
     task = parse(stub, labels=["fox", "word " * 20], truncation=types_pb2.TruncationOptions(max_length=24))
-    rows = task.prepare(texts("dog " * 30, "dog", "", path="items.inputs", field="items.inputs.texts", bad=[2]))
+    sent = texts("dog " * 30, "dog", "", path="items.inputs", field="items.inputs.texts", bad=[2])
+    rows = task.prepare(replace(sent, options="options.zero_shot"))
     assert rows.items.size == 0
     assert {index: error.reason for index, error in rows.failed.items()} == {
         0: "INVALID_TEXT_LENGTH",
         1: "INVALID_TEXT_LENGTH",
         2: "INVALID_UTF8",
     }
-    assert rows.failed[0].violations[0].field == "items.inputs.texts[0]"
+    assert rows.failed[2].violations[0].field == "items.inputs.texts[2]"
+    no_room = "the hypothesis has 54 tokens with the special ones, which leaves no room for the other in 24"
+    assert rows.failed[1].violations == (Violation("options.zero_shot.labels[1]", no_room),)
+
+
+def test_a_label_that_is_too_long_is_named_once(stub: Stub) -> None:
+    task = parse(
+        stub, labels=["word " * 20, "fox", "word " * 30], truncation=types_pb2.TruncationOptions(max_length=24)
+    )
+    with pytest.raises(RequestError) as raised:
+        refuse_failed(task.prepare(texts("dog", "fox")).failed)
+    assert [each.field for each in raised.value.violations] == ["options.labels[0]", "options.labels[2]"]
+    refused_texts = parse(stub, labels=["fox"], truncation=types_pb2.TruncationOptions(max_length=24, strategy=1))  # type: ignore[arg-type]
+    failed = refused_texts.prepare(texts("dog", "dog " * 30)).failed
+    assert {index: error.violations[0].field for index, error in failed.items()} == {1: "inputs.texts[1]"}
 
 
 def test_long_messages_are_prepared_in_parts(stub: Stub) -> None:

@@ -23,7 +23,7 @@ from bertstream.server.core.tokenization import (
 )
 from tests.server.core.tokenization.reference import EVERYTHING
 
-TOO_LONG = "has {} tokens, more than 8, and cutting the second text is not enough"
+NO_ROOM = "has {} tokens with the special ones, which leaves no room for the other in {}"
 
 
 def _array(*numbers: int) -> NDArray[np.int32]:
@@ -56,10 +56,20 @@ def test_cutting_one_text_of_a_pair_is_not_enough(minilm: TextTokenizer) -> None
     pairs = Pairs(["one two three", "one", "one"], ["four", "four five six", "four"])
     first = minilm.tokenize(pairs, _options("only_first", 6))
     assert _reasons(first) == {1: "INVALID_TEXT_LENGTH"}
-    assert first.errors[1].message == "has 7 tokens, more than 6, and cutting the first text is not enough"
+    assert first.errors[1] == TokenizationError("INVALID_TEXT_LENGTH", NO_ROOM.format(6, 6), sequence=1)
     assert first.truncated.tolist() == [True, False, False]
     second = minilm.tokenize(pairs, _options("only_second", 6))
-    assert second.errors[0].message == "has 7 tokens, more than 6, and cutting the second text is not enough"
+    assert second.errors[0] == TokenizationError("INVALID_TEXT_LENGTH", NO_ROOM.format(6, 6), sequence=0)
+
+
+def test_the_text_of_a_pair_that_is_too_long_alone_is_named(minilm: TextTokenizer) -> None:
+    long, short = "one two three four", "one"
+    found = minilm.tokenize(
+        Pairs([long, short, long, "one two"], [short, long, long, "one two"]), _options("refuse", 6)
+    )
+    assert {index: error.sequence for index, error in found.errors.items()} == {0: 0, 1: 1, 2: None, 3: None}
+    assert found.errors[1].message == "has 7 tokens with the special ones, more than 6, and truncation is off"
+    assert found.errors[3].message == "has 7 tokens, more than 6, and truncation is off"
 
 
 def test_a_second_text_that_is_not_there(minilm: TextTokenizer) -> None:
@@ -147,8 +157,8 @@ def test_windows_of_pairs_whose_other_text_leaves_no_room(minilm: TextTokenizer)
     )
     found = minilm.tokenize(pairs, _windows(8, 1, "only_second"))
     assert found.errors == {
-        0: TokenizationError("INVALID_TEXT_LENGTH", TOO_LONG.format(9)),
-        1: TokenizationError("INVALID_TEXT_LENGTH", TOO_LONG.format(10)),
+        0: TokenizationError("INVALID_TEXT_LENGTH", NO_ROOM.format(8, 8), sequence=0),
+        1: TokenizationError("INVALID_TEXT_LENGTH", NO_ROOM.format(8, 8), sequence=0),
     }
     assert found.text_indexes.tolist() == [2, 3, 3, 4]
     assert found.lengths.tolist() == [8, 8, 8, 6]

@@ -92,13 +92,13 @@ class AnswerQuestions(Task[AnswerContext]):
     def _unanswerable(self, found: TaskTexts, inputs: Pairs, sent: SentItems) -> dict[int, RequestError]:
         """Return the errors of pairs with an empty question or a context without tokens."""
         failed = {
-            index: invalid(sent.at(index), "the question is empty", "INVALID_EMPTY_TEXT")
+            index: invalid(sent.at(index, 0), "the question is empty", "INVALID_EMPTY_TEXT")
             for index, question in enumerate(inputs.firsts)
             if not question
         }
         empty = context_spans(found.tokens).lengths == 0
         for index in found.tokens.text_indexes[empty].tolist():
-            failed[index] = invalid(sent.at(index), "the context has no tokens", "INVALID_EMPTY_TEXT")
+            failed[index] = invalid(sent.at(index, 1), "the context has no tokens", "INVALID_EMPTY_TEXT")
         return failed
 
     def _clearer(self, failed: Mapping[int, RequestError], sent: SentItems) -> dict[int, RequestError]:
@@ -107,7 +107,7 @@ class AnswerQuestions(Task[AnswerContext]):
         about = f"{long} (see {sent.options}.max_length)"
         too_long = ("INVALID_TEXT_LENGTH", "INVALID_TRUNCATION")
         return {
-            index: invalid(sent.at(index), about, error.reason) if error.reason in too_long else error
+            index: invalid(sent.at(index, 0), about, error.reason) if error.reason in too_long else error
             for index, error in failed.items()
         }
 

@@ -38,7 +38,14 @@ class ChooseAnswers(Task[None]):
     def prepare(self, sent: SentItems) -> Rows[None]:
         pairs, owners, counts = self._pairs(sent)
         of_pairs = replace(sent, bad=())
-        texts = tokenize(self.model, pairs, self.tokenize, of_pairs, at=lambda row: sent.at(int(owners[row])))
+        texts = tokenize(
+            self.model,
+            pairs,
+            self.tokenize,
+            of_pairs,
+            at=lambda row, _: sent.at(int(owners[row])),
+            names=("prompt", "choice"),
+        )
         errors = {int(owners[row]): error for row, error in texts.failed.items()}
         failed = errors | self._refused(sent, counts) | {i: not_utf8(sent.at(i)) for i in sent.bad}
         kept = select_rows(texts.tokens, np.flatnonzero(~np.isin(owners[texts.tokens.text_indexes], list(failed))))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertstream.server.core.preparation import NAMES
 from bertstream.server.core.sent import ChoiceLists, SentItems
 from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task
 from bertstream.server.core.tasks.texts import tokenize
@@ -26,11 +27,13 @@ _LABEL_BYTES = 5  # the fewest bytes of a label in an answer: its number, and a 
 class TextTask(Task[None]):
     """A task whose items are texts with one row each."""
 
+    names: ClassVar[tuple[str, str]] = NAMES  # of the two texts of a pair, in errors
+
     tokenize: TokenizeOptions
 
     def prepare(self, sent: SentItems) -> Rows[None]:
         assert not isinstance(sent.inputs, ChoiceLists)
-        texts = tokenize(self.model, sent.inputs, self.tokenize, sent)
+        texts = tokenize(self.model, sent.inputs, self.tokenize, sent, names=self.names)
         return Rows(texts.batch, texts.tokens.text_indexes, texts.failed, texts.tokens.truncated, None)
 
 
@@ -78,6 +81,7 @@ class RerankTexts(TextTask):
     """A score for each pair of query and document."""
 
     kinds = ("pairs",)
+    names = ("query", "document")
 
     label: int
     windows: WindowPooling | None = None  # how the scores of a long document's windows become one

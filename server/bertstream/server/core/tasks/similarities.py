@@ -61,7 +61,10 @@ class RerankBySimilarity(Task[None]):
         prompt = description.prompts.get(prompt_name(description, kind), "")
         # Items that are not UTF-8 fail with their documents.
         own = replace(sent, bad=() if kind == "query" else sent.bad)
-        return tokenize(self.model, Texts(texts), options, own, at=lambda index: sent.at(item(index)), prompt=prompt)
+        sequence = int(kind == "document")
+        return tokenize(
+            self.model, Texts(texts), options, own, at=lambda index, _: sent.at(item(index), sequence), prompt=prompt
+        )
 
 
 def rerank_by_similarity(model: HeadModel, documents: Truncation, priority: int) -> RerankBySimilarity:

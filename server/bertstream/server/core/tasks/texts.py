@@ -9,7 +9,7 @@ import numpy as np
 
 from bertstream.server.core.errors import RequestError, not_utf8
 from bertstream.server.core.plans import with_special_tokens
-from bertstream.server.core.preparation import text_error
+from bertstream.server.core.preparation import NAMES, text_error
 from bertstream.server.core.selection import select_rows
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.base import HeadModel
@@ -42,10 +42,13 @@ def tokenize(
     inputs: Inputs,
     options: TokenizeOptions,
     sent: SentItems,
-    at: Callable[[int], str] | None = None,
+    at: Callable[[int, int | None], str] | None = None,
     prompt: str = "",
+    names: tuple[str, str] = NAMES,
 ) -> TaskTexts:
     """Tokenize the message's texts, or texts made from them; `at` gives a text's path, if not `sent.at`.
+
+    names: what errors call the two texts of a pair.
 
     Token ids are taken as they are, and everything else gets special tokens unless the options say otherwise.
     """
@@ -53,6 +56,9 @@ def tokenize(
     tokens = model.tokenizer.tokenize(
         inputs, with_special_tokens(options, None if options.add_special_tokens else False, inputs), prompt
     )
-    failed = {index: text_error(error, at(index), sent.options) for index, error in tokens.errors.items()}
-    failed |= {index: not_utf8(at(index)) for index in sent.bad}
+    failed = {
+        index: text_error(error, at(index, error.sequence), sent.options, names)
+        for index, error in tokens.errors.items()
+    }
+    failed |= {index: not_utf8(at(index, None)) for index in sent.bad}
     return TaskTexts(tokens, {}).without(failed)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.server.core.errors import not_utf8, too_large
+from bertstream.server.core.errors import RequestError, invalid_fields, not_utf8, too_large
 from bertstream.server.core.selection import select_rows
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.base import Rows, Share, Task
@@ -48,10 +49,12 @@ class ClassifyZeroShot(Task[None]):
         firsts = [text for text in inputs.texts for _ in range(many)]
         pairs = Pairs(firsts, self.hypotheses * len(inputs))
         of_pairs = replace(sent, bad=())
-        texts = tokenize(self.model, pairs, self.tokenize, of_pairs, at=lambda row: sent.at(row // many))
-        failed = {row // many: error for row, error in texts.failed.items()} | {
-            i: not_utf8(sent.at(i)) for i in sent.bad
-        }
+
+        def at(row: int, sequence: int | None) -> str:
+            return f"{sent.options}.labels[{row % many}]" if sequence == 1 else sent.at(row // many)
+
+        texts = tokenize(self.model, pairs, self.tokenize, of_pairs, at, names=("text", "hypothesis"))
+        failed = _by_text(texts.failed, many) | {i: not_utf8(sent.at(i)) for i in sent.bad}
         kept = select_rows(texts.tokens, np.flatnonzero(~np.isin(texts.tokens.text_indexes // many, list(failed))))
         truncated = np.asarray(texts.tokens.truncated.reshape(-1, many).any(axis=1))
         items = (kept.text_indexes // many).astype(np.int32)
@@ -69,6 +72,17 @@ class ClassifyZeroShot(Task[None]):
             return softmax(logits[:, :, self.entailment])
         contradiction = -1 if self.entailment == 0 else 0
         return softmax(logits[:, :, [contradiction, self.entailment]])[:, :, 1]
+
+
+def _by_text(failed: Mapping[int, RequestError], many: int) -> dict[int, RequestError]:
+    """Return the errors of texts, each of which has so many rows, of those of rows."""
+    of = dict[int, list[RequestError]]()
+    for row, error in sorted(failed.items()):
+        of.setdefault(row // many, []).append(error)
+    return {
+        text: invalid_fields(dict.fromkeys(each for error in errors for each in error.violations), errors[0].reason)
+        for text, errors in of.items()
+    }
 
 
 def entailment_label(description: ModelDescription) -> int | None:

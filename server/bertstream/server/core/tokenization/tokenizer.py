@@ -167,7 +167,7 @@ class TextTokenizer:
         sequences, errors = self._finder.find(inputs, prompt, _places_wanted(inputs, options, prompt), need)
         errors |= self._check(sequences, len(inputs))
         lengths = sequences.lengths.astype(np.int64).reshape(2 if isinstance(inputs, Pairs) else 1, len(inputs))
-        rows, cut_errors = plan_rows(lengths, len(template.special_ids), options, _unread(sequences, len(inputs)))
+        rows, cut_errors = plan_rows(lengths, len(template.special_ids), options, _unread(sequences, lengths))
         errors = cut_errors | errors
         if not (options.allow_empty or template.special_ids):
             errors = _empty_texts(rows) | errors
@@ -239,12 +239,11 @@ def _outside(
     return zip(found.tolist(), ids[bad[firsts[found]]].tolist(), strict=True)
 
 
-def _unread(sequences: Sequences, texts: int) -> NDArray[np.bool_]:
-    """Return whether each text has more tokens than were found: [n]."""
+def _unread(sequences: Sequences, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether each sequence has more tokens than were found: [w, n], as the lengths are."""
     if sequences.unread is None:
-        return np.zeros(texts, np.bool_)
-    unread: NDArray[np.bool_] = np.logical_or.reduce(sequences.unread.reshape(-1, texts))
-    return unread
+        return np.zeros(lengths.shape, np.bool_)
+    return sequences.unread.reshape(lengths.shape)
 
 
 def _places_wanted(inputs: Inputs, options: TokenizeOptions, prompt: str) -> bool:

@@ -43,7 +43,7 @@ def plan_rows(
 ) -> tuple[KeptTokens, Errors]:
     """Cut texts to max_length, or into windows.
 
-    lengths: [w, n], without special tokens; where `unread`, the text has at least that many.
+    lengths: [w, n], without special tokens; where `unread`, [w, n], it is at least that many.
     """
     room = options.truncation.max_length - special_tokens
     if room < 0:
@@ -130,7 +130,7 @@ def _window_counts(lengths: Lengths, rooms: Lengths, steps: Lengths) -> Lengths:
 
 def _window_errors(lengths: Lengths, room: int, rooms: Lengths, target: int, options: TokenizeOptions) -> Errors:
     kept = kept_lengths(lengths, room, options.truncation.strategy)
-    unread = np.zeros(lengths.shape[1], np.bool_)
+    unread = np.zeros(lengths.shape, np.bool_)
     errors = _truncation_errors(lengths, kept, options.truncation.max_length - room, options.truncation, unread)
     over = (lengths[target] > rooms) & (kept[0] >= 0)
     for text in np.flatnonzero(over & (rooms <= options.stride)).tolist():
@@ -146,18 +146,31 @@ def _window_errors(lengths: Lengths, room: int, rooms: Lengths, target: int, opt
 def _truncation_errors(
     lengths: Lengths, kept: Lengths, special_tokens: int, truncation: Truncation, unread: NDArray[np.bool_]
 ) -> Errors:
-    why = {
-        "refuse": "truncation is off",
-        "longest_first": "",  # never fails
-        "only_first": "cutting the first text is not enough",
-        "only_second": "cutting the second text is not enough" if _are_pairs(lengths) else "there is no second text",
-    }[truncation.strategy]
+    most, off = truncation.max_length, "and truncation is off"
+    refused = truncation.strategy == "refuse"
     errors = {}
     for text in np.flatnonzero(kept[0] < 0).tolist():
-        tokens = f"{'at least ' if unread[text] else ''}{int(lengths[:, text].sum()) + special_tokens} tokens"
-        message = f"has {tokens}, more than {truncation.max_length}, and {why}"
-        errors[text] = TokenizationError("INVALID_TEXT_LENGTH", message)
+        one = _too_long_one(lengths[:, text], most - special_tokens, truncation.strategy)
+        which = slice(None) if one is None else slice(one, one + 1)
+        count = int(lengths[which, text].sum()) + special_tokens
+        message = f"has {'at least ' if unread[which, text].any() else ''}{count} tokens"
+        if one is None:
+            message += f", more than {most}, {off if refused else 'and there is no second text'}"
+        else:
+            limit = f"more than {most}, {off}" if refused else f"which leaves no room for the other in {most}"
+            message += f" with the special ones, {limit}"
+        errors[text] = TokenizationError("INVALID_TEXT_LENGTH", message, sequence=one)
     return errors
+
+
+def _too_long_one(lengths: Lengths, room: int, strategy: Strategy) -> int | None:
+    """Return which text of a pair, [2], is too long whatever the other is; None where neither is, or both."""
+    if not _are_pairs(lengths):
+        return None
+    if strategy != "refuse":
+        return 1 if strategy == "only_first" else 0  # the one that is not cut
+    alone = np.flatnonzero(lengths > room).tolist()
+    return alone[0] if len(alone) == 1 else None
 
 
 def _max_length_errors(lengths: Lengths, special_tokens: int, truncation: Truncation) -> Errors:

@@ -131,12 +131,14 @@ class TokenizationError:
     """The reason why one text has no row.
 
     `option` is set where an option rather than the text is at fault, as its path: "truncation.max_length",
-    "truncation.strategy" or "stride".
+    "truncation.strategy" or "stride". `sequence` is 0 or 1 where one text of a pair alone is at fault, of which the
+    message then speaks.
     """
 
     reason: Reason
     message: str
     option: str = ""
+    sequence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,10 @@ async def ranked(
     """
     check_count(len(texts), path, model.limits.max_texts)
 
+    pairs = Sent(Pairs([query] * len(texts), texts), path, path, of_pairs=("query", f"{path}[]"))
+
     def begin() -> tuple[RerankTexts | RerankBySimilarity, SentItems]:
-        return rerank_task(model, cut, INTERACTIVE, raw=raw), Sent(Pairs([query] * len(texts), texts), path, path)
+        return rerank_task(model, cut, INTERACTIVE, raw=raw), pairs
 
     def sort(answer: Relevances) -> tuple[list[int], list[float]]:
         return sort_documents(answer, top)

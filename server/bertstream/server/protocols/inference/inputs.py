@@ -74,13 +74,15 @@ def _texts(text: InputTensor, second: InputTensor | None, max_texts: int) -> Sen
     if second is None:
         return Sent(Texts(firsts), text.name, text.name, bad, options="parameters")
     seconds, bad_seconds = _decoded(second, max_texts)
-    if len(firsts) == 1 < len(seconds):  # a query and its documents
+    of_all = len(firsts) == 1 < len(seconds)  # a query and its documents
+    if of_all:
         firsts, bad = firsts * len(seconds), bad and list(range(len(seconds)))
     if len(firsts) != len(seconds):
         about = f"it has {len(seconds)} texts, and {text.name} has {len(firsts)}: as many, or one for all of them"
         raise invalid(second.name, about, "INVALID_LENGTHS")
     both = sorted({*bad, *bad_seconds})
-    return Sent(Pairs(firsts, seconds), second.name, second.name, both, options="parameters")
+    paths = (f"{text.name}[0]" if of_all else f"{text.name}[]", f"{second.name}[]")
+    return Sent(Pairs(firsts, seconds), second.name, second.name, both, options="parameters", of_pairs=paths)
 
 
 def _decoded(tensor: InputTensor, max_texts: int) -> tuple[list[str], list[int]]:

@@ -50,19 +50,19 @@ def test_what_is_wrong_is_named(read: Any, given: Any, reason: str, path: str) -
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "pairs"),
+    ("first", "second", "pairs", "paths"),
     [
-        ("a", "b", [("a", "b")]),
-        (["a", "c"], ["b", "d"], [("a", "b"), ("c", "d")]),
-        (["a", "c"], "b", [("a", "b"), ("c", "b")]),
-        ("a", ["b", "d"], [("a", "b"), ("a", "d")]),
+        ("a", "b", [("a", "b")], ["question", "question", "context"]),
+        (["a", "c"], ["b", "d"], [("a", "b"), ("c", "d")], ["question[0]", "question[0]", "context[0]"]),
+        (["a", "c"], "b", [("a", "b"), ("c", "b")], ["question[0]", "question[0]", "context"]),
+        ("a", ["b", "d"], [("a", "b"), ("a", "d")], ["context[0]", "question", "context[0]"]),
     ],
 )
-def test_two_fields_are_matched(first: Any, second: Any, pairs: list[tuple[str, str]]) -> None:
+def test_two_fields_are_matched(first: Any, second: Any, pairs: list[tuple[str, str]], paths: list[str]) -> None:
     sent = matched(first, second, PATHS, 4)
     assert isinstance(sent.inputs, Pairs)
     assert list(zip(sent.inputs.firsts, sent.inputs.seconds, strict=True)) == pairs
-    assert sent.at(0) == ("question" if isinstance(first, str) and isinstance(second, str) else "question[0]")
+    assert [sent.at(0, sequence) for sequence in (None, 0, 1)] == paths
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ class TaskService:
             raise invalid("documents", "the list is empty", "INVALID_EMPTY_LIST")
         if len(documents) > (most := model.limits.max_texts):
             raise too_large("documents", f"{len(documents)} documents; the limit of one call is {most}")
-        sent = Sent(Pairs([message.query] * len(documents), documents), "documents", "documents")
+        pairs = Pairs([message.query] * len(documents), documents)
+        sent = Sent(pairs, "documents", "documents", of_pairs=("query", "documents[]"))
         predicted = await predict(model, parse_rerank, message.options, lambda _: sent, call)
         response = predicted.fill_rest(tasks_pb2.RerankTextsResponse())
         response.options.top_k = min(response.options.top_k or len(documents), len(documents))

@@ -40,13 +40,17 @@ def matched(first: TextInputs, second: TextInputs, paths: tuple[str, str], max_t
     Raises INVALID_ARGUMENT where the lists are of different lengths.
     """
     if isinstance(first, str) and isinstance(second, str):
-        return Sent(Pairs([first], [second]), paths[0], paths[0], single=True)
+        return Sent(Pairs([first], [second]), paths[0], paths[0], single=True, of_pairs=paths)
     count = len(second) if isinstance(first, str) else len(first)
     check_count(count, paths[1] if isinstance(first, str) else paths[0], max_texts)
     firsts, seconds = ([each] * count if isinstance(each, str) else each for each in (first, second))
     if len(seconds) != count:
         raise invalid(paths[1], f"it has {len(seconds)} texts, and {paths[0]} has {count}", "INVALID_LENGTHS")
-    return Sent(Pairs(firsts, seconds), paths[0], paths[0])
+    one, other = (
+        path if isinstance(each, str) else f"{path}[]" for path, each in zip(paths, (first, second), strict=True)
+    )
+    listed = paths[1] if isinstance(first, str) else paths[0]
+    return Sent(Pairs(firsts, seconds), listed, listed, of_pairs=(one, other))
 
 
 def _pairs(given: Sequence[str | Sequence[str]], path: str, max_texts: int) -> SentItems:

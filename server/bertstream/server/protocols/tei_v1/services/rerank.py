@@ -81,7 +81,8 @@ async def _scores(
     def begin() -> tuple[RerankTexts | RerankBySimilarity, SentItems]:
         truncation = truncation_of(options, model.description)
         task = rerank_task(model, truncation, turn.priority, raw=options.raw_scores)
-        return task, Sent(Pairs(queries, texts), "texts", "texts")
+        paths = ("query" if isinstance(options, tei_pb2.RerankRequest) else "query[]", "texts[]")
+        return task, Sent(Pairs(queries, texts), "texts", "texts", of_pairs=paths)
 
     def write(answer: Relevances) -> list[tei_pb2.Rank]:
         ranks = zip(*sort_documents(answer, 0), strict=True)
