@@ -26,8 +26,9 @@ class FieldViolation(NamedTuple):
 
     path: str
     """The field's path in the request: `inputs.texts[3]`, or pairs, word_lists or token_ids in place of texts, by the
-    kind of the text; in a stream `items.inputs.texts[3]`; for `rerank` `documents[3]` or `query`, for
-    `choose` `inputs.prompts[3]`, for `zero_shot` also `options.labels[3]`. The index counts in the caller's list or stream, however that was cut into messages."""
+    kind of the text; in a stream `items.inputs.texts[3]`; for `rerank` `documents[3]` or `query`, for `choose`
+    `inputs.prompts[3]`, for `zero_shot` also `options.labels[3]`. The index of an item counts in the caller's list or
+    stream, however that was cut into messages."""
     description: str
     """What is wrong with it."""
 
