@@ -6,11 +6,20 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from bertstream.server.config import FIELDS
 from bertstream.server.frontend.handling import ENCODING, GENERATION, MODELS, TASKS, TOKENIZATION
+from bertstream.server.protocols.http.common_options import CutRequest
+from bertstream.server.protocols.http.generation_options import GenerateRequest
+from bertstream.server.protocols.http.layers import LayersRequest
+from bertstream.server.protocols.http.multi_vector import MultiVectorRequest
+from bertstream.server.protocols.http.openai import EmbeddingsRequest
+from bertstream.server.protocols.http.rerank import RankDocumentsRequest
+from bertstream.server.protocols.http.tasks.routes import ROUTES
 from bertstream.v1 import encoding_pb2, generation_pb2, tasks_pb2
 from bertstream.workers.compile.checkpoints.families import FAMILIES
 from deploy import metrics_page
@@ -113,6 +122,39 @@ def test_the_defaults_that_tuning_tells_are_those_of_the_code() -> None:
         unit = 1 << 20 if "MiB" in told else 1
         numbers = [int(number.replace(",", "")) * unit for number in re.findall(r"\d[\d,]*", told)]
         assert numbers == [FIELDS[name].default for name in re.findall(r"`(\w+)`", options)], options
+
+
+def fields_of(request: type[Any]) -> set[str]:
+    return {str(field.encode_name) for field in msgspec.structs.fields(request)}
+
+
+def test_the_table_of_tasks_over_http_is_that_of_the_code() -> None:
+    common = fields_of(CutRequest)
+    bodies = {route.path: fields_of(route.request) - common for route in ROUTES}
+    rows = table("docs/protocols/http.md", "Tasks")
+    named = {
+        path.strip("`"): set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", items + options)))
+        for path, items, options, _ in rows
+    }
+    assert named == bodies
+
+
+@pytest.mark.parametrize(
+    ("title", "request_"),
+    [
+        ("OpenAI", EmbeddingsRequest),
+        ("Reranking", RankDocumentsRequest),
+        ("Vectors of tokens", MultiVectorRequest),
+        ("Generated text", GenerateRequest),
+        ("Layers", LayersRequest),
+    ],
+)
+def test_the_fields_of_bodies_are_told(title: str, request_: type[Any]) -> None:
+    below = (ROOT / "docs" / "protocols" / "http.md").read_text("utf-8").split(f"\n## {title}\n", 1)[1]
+    told = below.split("\n## ")[0]
+    if title == "Generated text":  # which says that it has those of the layers' texts, too
+        told += below.split("\n## ")[1]
+    assert {name for name in fields_of(request_) if not re.search(rf'[`"]{name}[`"]', told)} == set()
 
 
 def test_the_table_of_services_is_that_of_the_protos() -> None:

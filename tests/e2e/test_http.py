@@ -96,8 +96,8 @@ BAD_BODIES: list[tuple[Any, int, str, str | None]] = [
     ({"input": []}, 400, "invalid_empty_list", "input"),
     ({"input": {"a": 1}}, 400, "invalid_type", "input"),
     ({"input": [["a"]]}, 400, "invalid_type", "input[0][0]"),
-    ({"input": [[-1]]}, 400, "invalid_token_id", "input[0]"),
-    ({"input": [10**30]}, 400, "invalid_token_id", "input"),
+    ({"input": [[5, -1]]}, 400, "invalid_token_id", "input[0][1]"),
+    ({"input": [10**30]}, 400, "invalid_token_id", "input[0]"),
     ({"input": [1 << 20]}, 400, "invalid_token_id", "input"),
     ({"input": "a", "encoding_format": "int8"}, 400, "invalid_type", "encoding_format"),
     ({"input": "a", "model": "x" * 1000}, 404, "model_not_found", None),
@@ -176,6 +176,12 @@ def test_tei_s_sparse_vectors(other_apis: ServedApis, client: Client) -> None:
     assert (refused.status, refused.json["error_type"]) == (424, "backend")
 
 
+@pytest.mark.parametrize("path", ["/embed", "/embed_all"])
+def test_a_prompt_before_token_ids_is_named_as_in_the_body(other_apis: ServedApis, path: str) -> None:
+    refused = other_apis.post(path, {"inputs": [5], "prompt_name": "query"}, x_model="prompts")
+    assert (refused.status, refused.json["error"].split(":")[0]) == (422, "prompt_name")
+
+
 def test_tei_s_similarity(other_apis: ServedApis, client: Client) -> None:
     body = {"inputs": {"source_sentence": TEXT, "sentences": TEXTS[1:]}, "parameters": {"prompt_name": "query"}}
     given = other_apis.post("/similarity", body, x_model="prompts").json
@@ -238,6 +244,8 @@ def test_rerank_errors(other_apis: ServedApis) -> None:
     assert unfit.status == 400
     neither = other_apis.post("/rerank", {"query": "fox"})
     assert (neither.status, neither.json["error_type"]) == (422, "validation")
+    both = other_apis.post("/rerank", {"query": "fox", "texts": TEXTS, "documents": TEXTS})
+    assert (both.status, both.json["error"].split(":")[0]) == (422, "documents")
 
 
 def test_tei_s_tokens(other_apis: ServedApis, client: Client) -> None:
@@ -280,6 +288,7 @@ def test_tei_s_info_and_health(other_apis: ServedApis) -> None:
         ("/predict", {"inputs": ["a", "b", "c"]}, 422, "validation"),
         ("/predict", {"inputs": ["a", ["b"]]}, 422, "validation"),
         ("/rerank", {"query": "a", "texts": []}, 400, "empty"),
+        ("/rerank", {"query": LONG, "texts": ["a"]}, 413, "validation"),
         ("/decode", {"ids": [1 << 20]}, 422, "tokenizer"),
         ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, 400, "empty"),
         ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b", LONG]}}, 413, "validation"),
@@ -289,3 +298,4 @@ def test_tei_s_errors(other_apis: ServedApis, path: str, body: Any, status: int,
     answer = other_apis.post(path, body)
     assert (answer.status, answer.json["error_type"]) == (status, kind)
     assert answer.json["error"]
+    assert "options" not in answer.json["error"]  # which bodies do not have

@@ -203,6 +203,7 @@ BAD_BODIES: list[tuple[str, Any, int, str, str | None]] = [
     ("zero-shot", {"inputs": ["a"] * 33, "labels": ["x", "y"]}, 413, "REQUEST_TOO_LARGE", "inputs"),
     ("zero-shot", {"inputs": "a", "labels": ["x"], "model": "topics"}, 400, "HEAD_NOT_SUITABLE", None),
     ("entities", {"inputs": "a", "stride": 3}, 400, "INVALID_COMBINATION", "stride"),
+    ("entities", {"inputs": "a", "labels": ["x"]}, 400, "HEAD_NOT_SUITABLE", "labels"),
     ("entities", {"inputs": [["a", "b"]]}, 400, "INVALID_TYPE", "inputs[0]"),
     ("entities", {"inputs": "a", "aggregation": "most"}, 400, "INVALID_TYPE", "aggregation"),
     ("entities", {"inputs": "a", "windows": True, "stride": -1}, 400, "INVALID_TYPE", "stride"),

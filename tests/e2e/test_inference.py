@@ -270,6 +270,12 @@ WRONG: list[tuple[pb.ModelInferRequest, str, str]] = [
         "text[0]: ",
     ),
     (
+        request_of(MINI, text=TEXTS, parameters={"max_length": 1}),
+        "INVALID_TRUNCATION",
+        "text[0]: max_length is 1, but the special tokens alone are 2 (see parameters[max_length])",
+    ),
+    (request_of(MINI, input_ids=IDS, parameters={"prompt": "a: "}), "INVALID_COMBINATION", "parameters[prompt]: a pr"),
+    (
         request_of("nli", text=["word " * 600], text_pair=TEXTS, parameters={"truncate": "NONE"}),
         "INVALID_TEXT_LENGTH",
         "text[0]: the first text has ",

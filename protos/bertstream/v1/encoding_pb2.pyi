@@ -133,7 +133,8 @@ class _PoolingModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PoolingMo
     POOLING_MODE_CHECKPOINT: _PoolingMode.ValueType  # 8
     """All that the checkpoint's sentence-transformers files say is done, where that is more than one of the modes above:
     several of them side by side, dense layers, a prompt left out. Only over the last layer, and `dimensions` is the
-    length of the vector. In a request it may stand for UNSPECIFIED, whatever the checkpoint.
+    length of the vector. In a request it may stand for UNSPECIFIED, whatever the checkpoint: where one of the modes
+    above is all that the files say, it means that mode, over any layers.
     """
 
 class PoolingMode(_PoolingMode, metaclass=_PoolingModeEnumTypeWrapper):
@@ -160,7 +161,8 @@ POOLING_MODE_WEIGHTED_MEAN: PoolingMode.ValueType  # 7
 POOLING_MODE_CHECKPOINT: PoolingMode.ValueType  # 8
 """All that the checkpoint's sentence-transformers files say is done, where that is more than one of the modes above:
 several of them side by side, dense layers, a prompt left out. Only over the last layer, and `dimensions` is the
-length of the vector. In a request it may stand for UNSPECIFIED, whatever the checkpoint.
+length of the vector. In a request it may stand for UNSPECIFIED, whatever the checkpoint: where one of the modes
+above is all that the files say, it means that mode, over any layers.
 """
 Global___PoolingMode: _TypeAlias = PoolingMode  # noqa: Y015
 
@@ -306,8 +308,9 @@ class EncodingOptions(_message.Message):
     """What the texts are for. A prompt and a max_length that are set take the place of the kind's own."""
     windows: _builtins.bool
     """Read texts that are longer than the maximum length in overlapping windows rather than cut them. With POOLED alone, for
-    texts, words and pairs that are cut on one side (ONLY_FIRST, ONLY_SECOND). Vectors of windows are as those of texts,
-    pooled, and normalised again where they are. Not in StreamLayers.
+    texts, words, token ids, and pairs that are cut on one side (ONLY_FIRST, ONLY_SECOND). Windows of token ids have
+    special tokens of their own only with add_special_tokens. Vectors of windows are as those of texts, pooled, and
+    normalised again where they are. Not in StreamLayers.
     """
     stride: _builtins.int
     """The tokens that two neighbouring windows share, special ones not counted. Unset: a quarter of a window."""

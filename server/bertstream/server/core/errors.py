@@ -113,9 +113,15 @@ def head_not_available(head: str, there: Iterable[str]) -> RequestError:
     )
 
 
-def not_suitable(message: str) -> RequestError:
-    """Return the error for a checkpoint that has the head, but was not trained for this task."""
-    return not_available(message, "HEAD_NOT_SUITABLE")
+def not_suitable(message: str, path: str = "") -> RequestError:
+    """Return the error for a checkpoint that has the head, but was not trained for this task.
+
+    path: of the field that asks for it, where it is one field alone.
+    """
+    if not path:
+        return not_available(message, "HEAD_NOT_SUITABLE")
+    told = (Violation(path, message),)
+    return RequestError(Code.FAILED_PRECONDITION, "HEAD_NOT_SUITABLE", f"{path}: {message}", told)
 
 
 def checkpoint_not_found(message: str) -> RequestError:
@@ -222,6 +228,12 @@ def deadline_exceeded(message: str = "the deadline passed before the work began"
 def body_late(seconds: float) -> RequestError:
     """Return the error for a request over HTTP whose body does not arrive."""
     return RequestError(Code.DEADLINE_EXCEEDED, "BODY_LATE", f"the body did not arrive within {seconds:g} s")
+
+
+def body_encoded(encoding: str) -> RequestError:
+    """Return the error for a request over HTTP whose body is compressed."""
+    about = f"the body is encoded as {encoding[:80]!r}, which is not read here: send it as it is, without this header"
+    return invalid("content-encoding", about, "BODY_ENCODED")
 
 
 def internal() -> RequestError:

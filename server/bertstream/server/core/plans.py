@@ -67,20 +67,20 @@ class EncodingPlan:
         """Return the tokenizer's options for this kind of input."""
         return with_special_tokens(self.tokenize, self.add_special_tokens, inputs)
 
-    def prompt_for(self, inputs: Inputs, path: str = "options") -> str:
+    def prompt_for(self, inputs: Inputs, path: str = "options.prompt") -> str:
         """Return the prompt for this kind of input, as the function of this name does."""
         return prompt_for(inputs, self.prompt, asked=self.prompt_asked, path=path)
 
 
-def prompt_for(inputs: Inputs, prompt: str, *, asked: bool, path: str = "options") -> str:
+def prompt_for(inputs: Inputs, prompt: str, *, asked: bool, path: str) -> str:
     """Return the prompt for this kind of input.
 
-    Raises INVALID_ARGUMENT where the caller asked for one that cannot be.
+    Raises INVALID_ARGUMENT, naming the path, where the caller asked for one that cannot be.
     """
     if not isinstance(inputs, Ids | Words):
         return prompt
     if asked and prompt:
-        raise invalid(f"{path}.prompt", "a prompt goes with texts and pairs only", "INVALID_COMBINATION")
+        raise invalid(path, "a prompt goes with texts and pairs only", "INVALID_COMBINATION")
     return ""
 
 

@@ -14,7 +14,7 @@ from bertstream.server.core.layout import Layout
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.plans import EncodingPlan
 from bertstream.server.core.selection import select_rows
-from bertstream.server.core.sent import SentTexts
+from bertstream.server.core.sent import SentItems, SentTexts
 from bertstream.server.core.spans import AskedSpans, token_spans
 from bertstream.server.core.tokenization import Inputs, Texts, TokenizationError, Tokenized
 from bertstream.workers.contract import Batch, OutputOptions, Spans
@@ -51,7 +51,7 @@ class Prepared:
 async def prepare(model: ServedModel, plan: EncodingPlan, sent: SentTexts, spans: AskedSpans | None = None) -> Prepared:
     """Tokenize the texts in a thread; raise INVALID_ARGUMENT where the message as a whole makes no sense."""
     inputs = sent.inputs
-    timed = await model.tokenize(inputs, plan.options_for(inputs), plan.prompt_for(inputs))
+    timed = await model.tokenize(inputs, plan.options_for(inputs), plan.prompt_for(inputs, sent.option("prompt")))
     tokens = timed.tokens
     failed = failed_texts(tokens, sent)
     output_options = await _output_options(model, plan, inputs)
@@ -100,19 +100,17 @@ def _nothing_left(tokens: Tokenized, output_options: OutputOptions, sent: SentTe
 
 def failed_texts(tokens: Tokenized, sent: SentTexts) -> dict[int, RequestError]:
     """Return, by its index, the error of each text that could not be tokenized or is not UTF-8."""
-    failed = {index: text_error(error, sent.at(index, error.sequence)) for index, error in tokens.errors.items()}
+    failed = {index: text_error(error, sent.at(index, error.sequence), sent) for index, error in tokens.errors.items()}
     return failed | {index: not_utf8(sent.at(index)) for index in sent.bad}
 
 
-def text_error(
-    error: TokenizationError, path: str, options: str = "options", names: tuple[str, str] = NAMES
-) -> RequestError:
-    """Return why the text at `path` could not be tokenized, naming the one of the `options` that is at fault.
+def text_error(error: TokenizationError, path: str, sent: SentItems, names: tuple[str, str] = NAMES) -> RequestError:
+    """Return why the text at `path` could not be tokenized, naming the one of the options that is at fault.
 
     names: what the two texts of a pair are called.
     """
     about = error.message if error.sequence is None else f"the {names[error.sequence]} {error.message}"
-    return invalid(path, f"{about} (see {options}.{error.option})" if error.option else about, error.reason)
+    return invalid(path, f"{about} (see {sent.option(error.option)})" if error.option else about, error.reason)
 
 
 def refuse_failed(failed: Mapping[int, RequestError]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar
 
@@ -34,9 +34,14 @@ class Sent(Generic[Content]):
     bad: Sequence[int] = ()  # the indexes of items that have strings which are not UTF-8
     offset: int = 0  # items of the same message before the first
     options: str = "options"  # the path of the options that they come with
+    option_paths: Mapping[str, str] | None = None  # of options that are elsewhere, or called otherwise
     single: bool = False  # the field is one item rather than a list
     # Where the two texts of pairs have fields of their own: their paths, with [] where an item's index goes.
     of_pairs: tuple[str, str] | None = None
+
+    def option(self, name: str) -> str:
+        """Return the path of an option, such as "options.truncation.max_length"."""
+        return (self.option_paths or {}).get(name, f"{self.options}.{name}")
 
     def at(self, index: int, sequence: int | None = None) -> str:
         """Return the path of an item: "inputs.texts[3]", or "inputs" where it is the only one that there can be.

@@ -225,6 +225,21 @@ def test_what_are_no_pairs_of_sentences(stub: Stub, inputs: types_pb2.TextBatch,
     assert refused(raised) == ("INVALID_ARGUMENT", reason, field)
 
 
+def test_token_ids_say_which_are_of_the_second_text(stub: Stub) -> None:
+    ids = types_pb2.TokenIdLists(token_ids=[2, 9, 3] * 3, lengths=[3, 3, 0, 3], token_type_ids=[0, 0, 1] + [0] * 6)
+    batch = types_pb2.TextBatch(token_ids=ids)
+    rows = prepare(next_sentences(stub), batch)
+    assert rows.items.tolist() == [0]
+    assert {index: (error.reason, error.violations[0].field) for index, error in rows.failed.items()} == {
+        1: ("INVALID_TOKEN_TYPE_ID", "inputs.token_ids[1]"),
+        2: ("INVALID_EMPTY_TEXT", "inputs.token_ids[2]"),
+        3: ("INVALID_TOKEN_TYPE_ID", "inputs.token_ids[3]"),
+    }
+    model = stub("bert", "next_sentence", type_vocabulary_size=1)
+    alike = parse_next_sentence(tasks_pb2.NextSentenceOptions(), model, INTERACTIVE, "options").task
+    assert 1 not in prepare(alike, batch).failed
+
+
 def test_texts_that_are_not_utf8_fail_alone(stub: Stub) -> None:
     rows = prepare(classify(stub), PAIRS, "items.inputs", bad=[1])
     assert rows.items.tolist() == [0]

@@ -216,7 +216,7 @@ def test_options_that_are_refused(model: StubModel, options: dict[str, Any], rea
 def test_a_model_with_labels_of_its_own_takes_none(stub: Stub) -> None:
     own = stub("bert", "token_classification", labels=("O", "B-X"))
     for options, code, message in (
-        ({}, Code.FAILED_PRECONDITION, "this checkpoint has labels of its own: leave options.labels out"),
+        ({}, Code.FAILED_PRECONDITION, "options.labels: this checkpoint has labels of its own: leave yours out"),
         ({"labels": [], "threshold": 0.5}, Code.INVALID_ARGUMENT, "options.threshold: it goes with labels"),
         ({"labels": [], "nested": True}, Code.INVALID_ARGUMENT, "options.nested: it goes with labels"),
         ({"labels": [], "multi_label": True}, Code.INVALID_ARGUMENT, "options.multi_label: it goes with labels"),
@@ -224,6 +224,7 @@ def test_a_model_with_labels_of_its_own_takes_none(stub: Stub) -> None:
         with pytest.raises(RequestError, match=message) as raised:
             parse_entities(options_of(**options), own, INTERACTIVE)
         assert raised.value.code == code
+        assert raised.value.violations[0].field == message.split(":")[0]
     with pytest.raises(RequestError, match="no head token_classification"):
         parse_entities(options_of(), stub("bert"), INTERACTIVE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -93,6 +94,16 @@ async def test_an_answer() -> None:
 async def test_a_body_may_come_in_parts() -> None:
     caller = await Caller([b'{"te', b'xt":', b'"fox"}']).ask(app_of(echo), "POST", "/do")
     assert json.loads(caller.body) == {"text": "fox"}
+
+
+async def test_a_body_that_is_compressed_is_told_so() -> None:
+    body = gzip.compress(b'{"text": "fox"}')
+    caller = await Caller([body]).ask(app_of(echo), "POST", "/do", content_encoding="gzip")
+    assert (caller.status, caller.error["code"], caller.error["param"]) == (415, "body_encoded", "content-encoding")
+    assert "'gzip'" in caller.error["message"]
+    for encoding in ("identity", "Identity", ""):
+        assert (await sent().ask(app_of(echo), "POST", "/do", content_encoding=encoding)).status == 200
+    assert (await Caller().ask(app_of(echo), "GET", "/of/a", content_encoding="gzip")).status == 200
 
 
 async def test_a_place_in_a_path_may_have_slashes() -> None:

@@ -26,6 +26,7 @@ ERRORS: list[tuple[errors.RequestError, int, str, int, str]] = [
     (errors.deadline_exceeded(), 504, "server_error", 504, "backend"),
     (errors.internal(), 500, "server_error", 500, "backend"),
     (errors.body_late(1.0), 408, "server_error", 504, "backend"),
+    (errors.body_encoded("gzip"), 415, "invalid_request_error", 415, "validation"),
 ]
 
 
@@ -60,3 +61,7 @@ def test_every_code_has_a_status() -> None:
 def test_when_to_come_again() -> None:
     assert headers_of(errors.overloaded("full", 0.25)) == {"retry-after": "1", "retry-after-ms": "250"}
     assert headers_of(errors.invalid("a", "b")) == {}
+
+
+def test_which_encodings_there_are() -> None:
+    assert headers_of(errors.body_encoded("gzip")) == {"accept-encoding": "identity"}

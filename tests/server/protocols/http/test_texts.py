@@ -35,9 +35,10 @@ def test_texts() -> None:
         (["a", 1], "INVALID_TYPE", "input[1]"),
         ([1, "a"], "INVALID_TYPE", "input[1]"),
         ([[1], "a"], "INVALID_TYPE", "input[1]"),
-        ([[1], [-1]], "INVALID_TOKEN_ID", "input[1]"),
-        ([1 << 31], "INVALID_TOKEN_ID", "input"),
-        ([10**40], "INVALID_TOKEN_ID", "input"),
+        ([[1], [5, -1]], "INVALID_TOKEN_ID", "input[1][1]"),
+        ([101, -1], "INVALID_TOKEN_ID", "input[1]"),
+        ([1 << 31], "INVALID_TOKEN_ID", "input[0]"),
+        ([10**40], "INVALID_TOKEN_ID", "input[0]"),
     ],
 )
 def test_what_is_wrong_is_named(given: Any, reason: str, path: str) -> None:

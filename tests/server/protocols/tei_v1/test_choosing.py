@@ -79,7 +79,7 @@ async def test_a_caller_s_own_models(models: Models) -> None:
     assert raised.value.reason == "MODEL_NOT_SUITABLE"
     assert raised.value.message == (
         "no model that you may use here is a reranker, with one label or vectors of tokens; "
-        "the metadata `x-model` would name one"
+        "`x-model` among the headers would name one"
     )
     with pytest.raises(RequestError) as raised:
         EMBEDDING.choose(models, call("plain", caller))

@@ -104,7 +104,7 @@ class AnswerQuestions(Task[AnswerContext]):
     def _clearer(self, failed: Mapping[int, RequestError], sent: SentItems) -> dict[int, RequestError]:
         """Return the same errors, with clearer ones for pairs whose question leaves no room for a context."""
         long = f"the question leaves no room for its context in {self.max_length} tokens"
-        about = f"{long} (see {sent.options}.max_length)"
+        about = f"{long} (see {sent.option('max_length')})"
         too_long = ("INVALID_TEXT_LENGTH", "INVALID_TRUNCATION")
         return {
             index: invalid(sent.at(index, 0), about, error.reason) if error.reason in too_long else error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bertstream.server.core.preparation import NAMES
 from bertstream.server.core.sent import ChoiceLists, SentItems
 from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task
-from bertstream.server.core.tasks.texts import tokenize
+from bertstream.server.core.tasks.texts import TaskTexts, tokenize
 from bertstream.server.core.tokenization import TokenizeOptions, Truncation
 from bertstream.server.core.windows import Windowing, WindowPooling, pool_windows
 from bertstream.workers.contract import HeadName, HeadOptions, OutputOptions, ScoreFunction
@@ -32,9 +32,13 @@ class TextTask(Task[None]):
     tokenize: TokenizeOptions
 
     def prepare(self, sent: SentItems) -> Rows[None]:
-        assert not isinstance(sent.inputs, ChoiceLists)
-        texts = tokenize(self.model, sent.inputs, self.tokenize, sent, names=self.names)
+        texts = self.texts_of(sent)
         return Rows(texts.batch, texts.tokens.text_indexes, texts.failed, texts.tokens.truncated, None)
+
+    def texts_of(self, sent: SentItems) -> TaskTexts:
+        """Return the rows of the texts, and the errors of those that have none."""
+        assert not isinstance(sent.inputs, ChoiceLists)
+        return tokenize(self.model, sent.inputs, self.tokenize, sent, names=self.names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class EncodeSparse(Task[None]):
 
     def prepare(self, sent: SentItems) -> Rows[None]:
         assert not isinstance(sent.inputs, ChoiceLists)
-        prompt = prompt_for(sent.inputs, self.prompt, asked=self.prompt_asked, path=sent.options)
+        prompt = prompt_for(sent.inputs, self.prompt, asked=self.prompt_asked, path=sent.option("prompt"))
         texts = tokenize(self.model, sent.inputs, self.tokenize, sent, prompt=prompt)
         return Rows(texts.batch, texts.tokens.text_indexes, texts.failed, texts.tokens.truncated, None)
 

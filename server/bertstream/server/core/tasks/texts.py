@@ -57,8 +57,7 @@ def tokenize(
         inputs, with_special_tokens(options, None if options.add_special_tokens else False, inputs), prompt
     )
     failed = {
-        index: text_error(error, at(index, error.sequence), sent.options, names)
-        for index, error in tokens.errors.items()
+        index: text_error(error, at(index, error.sequence), sent, names) for index, error in tokens.errors.items()
     }
     failed |= {index: not_utf8(at(index, None)) for index in sent.bad}
     return TaskTexts(tokens, {}).without(failed)

@@ -51,7 +51,7 @@ class ClassifyZeroShot(Task[None]):
         of_pairs = replace(sent, bad=())
 
         def at(row: int, sequence: int | None) -> str:
-            return f"{sent.options}.labels[{row % many}]" if sequence == 1 else sent.at(row // many)
+            return f"{sent.option('labels')}[{row % many}]" if sequence == 1 else sent.at(row // many)
 
         texts = tokenize(self.model, pairs, self.tokenize, of_pairs, at, names=("text", "hypothesis"))
         failed = _by_text(texts.failed, many) | {i: not_utf8(sent.at(i)) for i in sent.bad}

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bertstream.server.core.errors import RequestError, body_late, invalid, too_large
+from bertstream.server.core.errors import RequestError, body_encoded, body_late, invalid, too_large
 from bertstream.server.core.tracing import Value
 from bertstream.server.protocols.call import Call, CallerGone
 from bertstream.server.protocols.http.answers import Form, HttpAnswer
@@ -76,13 +76,16 @@ class HttpCall(Call):
         """Read all of the body; what is too long is read and dropped as far as the transport's own limit goes.
 
         So its sender, who may look for an answer only when it has sent everything, gets one. Raises REQUEST_TOO_LARGE,
-        BODY_LATE, and CallerGone.
+        BODY_LATE, BODY_ENCODED, and CallerGone.
         """
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 await self._read(limits)
         except TimeoutError:
             raise body_late(BODY_SECONDS) from None
+        encoding = str(self.metadata.get("content-encoding", ""))
+        if self.body and encoding.strip().lower() not in ("", "identity"):
+            raise body_encoded(encoding)
 
     async def _read(self, limits: Limits) -> None:
         parts: list[bytes] = []

@@ -27,6 +27,7 @@ _NAMES: Mapping[str, str] = {
     "hidden_state_layers": "layers",
     "attention_layers": "layers",
     "attention_heads": "heads",
+    "keep_all_labels": "ignored_labels",
 }
 
 

@@ -25,6 +25,7 @@ _TEI = {
     "INVALID_EMPTY_LIST": (400, "empty"),
     "REQUEST_TOO_LARGE": (413, "validation"),
     "INVALID_TEXT_LENGTH": (413, "validation"),
+    "BODY_ENCODED": (415, "validation"),
 }
 _TEI_BY_CODE = {
     Code.INVALID_ARGUMENT: (422, "validation"),

@@ -92,6 +92,8 @@ def plan_of(request: LayersRequest, model: ServedModel) -> AskedEncoding:
         attention_layers=weights,
     )
     fill(options, {"attention_heads": request.heads, "add_special_tokens": request.add_special_tokens})
+    if request.heads and "attentions" not in request.outputs:
+        raise invalid("heads", "they mean something only with attentions among the outputs", "INVALID_COMBINATION")
     if None not in (request.prompt, request.prompt_name):
         raise invalid("prompt_name", "give this or prompt, not both", "INVALID_COMBINATION")
     fill(options, {"prompt": request.prompt, "prompt_name": request.prompt_name})

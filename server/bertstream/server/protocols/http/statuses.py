@@ -28,7 +28,12 @@ HTTP_STATUSES: Mapping[str, int] = {
     "DATA_LOSS": 500,
 }
 # By reasons, where HTTP has a status that says more.
-_BY_REASON: Mapping[str, int] = {"REQUEST_TOO_LARGE": 413, "METHOD_NOT_FOUND": 404, "BODY_LATE": 408}
+_BY_REASON: Mapping[str, int] = {
+    "REQUEST_TOO_LARGE": 413,
+    "METHOD_NOT_FOUND": 404,
+    "BODY_LATE": 408,
+    "BODY_ENCODED": 415,
+}
 
 
 def status_of(error: RequestError) -> int:
@@ -42,6 +47,8 @@ def headers_of(error: RequestError) -> dict[str, str]:
     `retry-after` has whole seconds, as HTTP has no others there; OpenAI's clients prefer `retry-after-ms`.
     """
     headers = {"www-authenticate": "Bearer"} if error.code.name == "UNAUTHENTICATED" else {}
+    if error.reason == "BODY_ENCODED":
+        headers["accept-encoding"] = "identity"  # RFC 9110, 15.5.16
     if error.retry_seconds is not None:
         headers["retry-after"] = str(math.ceil(error.retry_seconds))
         headers["retry-after-ms"] = str(math.ceil(error.retry_seconds * 1e3))

@@ -139,7 +139,7 @@ async def embed_all(models: Models, request: EmbedAllRequest, call: HttpCall) ->
 async def embed_sparse(models: Models, request: EmbedAllRequest, call: HttpCall) -> HttpAnswer:
     """Answer with the weights of the vocabulary's ids for each text, in the order of the ids."""
     model = SPARSE.choose(models, call)
-    texts = sent_of(request.inputs, "inputs", model.limits.max_texts)
+    texts = _sent(request, model)
     model.check_room(call.caller, call.deadline)
 
     def begin() -> tuple[EncodeSparse, SentItems]:
@@ -190,6 +190,8 @@ async def predict(models: Models, request: PredictRequest, call: HttpCall) -> Ht
 
 async def rerank(models: Models, request: RerankRequest, call: HttpCall) -> HttpAnswer:
     """Answer with the scores of all texts, best first."""
+    if request.texts is not None and request.documents is not None:
+        raise invalid("documents", "there are texts too: send one of the two", "INVALID_COMBINATION")
     if request.texts is None:
         if request.documents is None:
             raise invalid("texts", "it is missing", "INVALID_TYPE")
@@ -219,8 +221,12 @@ async def _encoded(
     prompt, cut = defaults.prompt(request.prompt_name, description), _truncation(request, description)
     plan = defaults.plan(options, cut, prompt, description, INTERACTIVE)
     plan = replace(plan, prompt_asked=request.prompt_name is not None)  # token ids have none, also no default one
-    sent = sent or sent_of(request.inputs, "inputs", model.limits.max_texts)
-    return await encode_request(model, plan, sent, call)
+    return await encode_request(model, plan, sent or _sent(request, model), call)
+
+
+def _sent(request: EmbedAllRequest, model: ServedModel) -> SentTexts:
+    sent = sent_of(request.inputs, "inputs", model.limits.max_texts)
+    return replace(sent, option_paths={"prompt": "prompt_name"})
 
 
 def _truncation(request: Cut, description: ModelDescription) -> Truncation:

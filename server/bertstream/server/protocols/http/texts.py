@@ -77,6 +77,7 @@ def _check_kind(given: Sequence[object], kind: type, name: str, path: str) -> No
 def _ids(lists: Sequence[Sequence[int]], paths: Sequence[str]) -> Ids:
     for ids, path in zip(lists, paths, strict=True):
         if ids and not (min(ids) >= 0 and max(ids) <= _MOST_ID):
-            raise invalid(path, "a token id is below 0 or above 2147483647", "INVALID_TOKEN_ID")
+            index = next(index for index, each in enumerate(ids) if not 0 <= each <= _MOST_ID)
+            raise invalid(f"{path}[{index}]", f"a token id is from 0 to {_MOST_ID}", "INVALID_TOKEN_ID")
     joined = [token for ids in lists for token in ids]
     return Ids(np.array(joined, np.int32), np.array([len(ids) for ids in lists], np.int32))

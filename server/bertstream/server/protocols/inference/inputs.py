@@ -12,6 +12,7 @@ from bertstream.server.core.errors import invalid, too_large
 from bertstream.server.core.sent import Sent, SentTexts
 from bertstream.server.core.tokenization import Ids, Pairs, Texts
 from bertstream.server.protocols.inference import inference_pb2
+from bertstream.server.protocols.inference.options import at
 from bertstream.server.protocols.inference.tensors import InputTensor, Spec, bad_tensor, read_inputs
 
 TEXT, SECOND = "text", "text_pair"
@@ -25,6 +26,14 @@ _TAKEN: Mapping[str, Sequence[str]] = {
     IDS: _INTEGERS,
     MASK: _INTEGERS,
     TYPES: _INTEGERS,
+}
+# Where requests have the options that errors of the core name.
+OPTIONS: Mapping[str, str] = {
+    "max_length": at("max_length"),
+    "prompt": at("prompt"),
+    "stride": at("stride"),
+    "truncation.max_length": at("max_length"),
+    "truncation.strategy": at("truncation"),
 }
 _MOST = np.iinfo(np.int32).max
 
@@ -72,7 +81,7 @@ def parse_inputs(message: inference_pb2.ModelInferRequest, max_texts: int) -> Gi
 def _texts(text: InputTensor, second: InputTensor | None, max_texts: int) -> SentTexts:
     firsts, bad = _decoded(text, max_texts)
     if second is None:
-        return Sent(Texts(firsts), text.name, text.name, bad, options="parameters")
+        return Sent(Texts(firsts), text.name, text.name, bad, option_paths=OPTIONS)
     seconds, bad_seconds = _decoded(second, max_texts)
     of_all = len(firsts) == 1 < len(seconds)  # a query and its documents
     if of_all:
@@ -82,7 +91,7 @@ def _texts(text: InputTensor, second: InputTensor | None, max_texts: int) -> Sen
         raise invalid(second.name, about, "INVALID_LENGTHS")
     both = sorted({*bad, *bad_seconds})
     paths = (f"{text.name}[0]" if of_all else f"{text.name}[]", f"{second.name}[]")
-    return Sent(Pairs(firsts, seconds), second.name, second.name, both, options="parameters", of_pairs=paths)
+    return Sent(Pairs(firsts, seconds), second.name, second.name, both, option_paths=OPTIONS, of_pairs=paths)
 
 
 def _decoded(tensor: InputTensor, max_texts: int) -> tuple[list[str], list[int]]:
@@ -128,7 +137,7 @@ def _ids(tensors: Mapping[str, InputTensor], max_texts: int) -> Given:
     lengths = kept.sum(axis=1, dtype=np.int32)
     types = _int32(tensors[TYPES].integers[kept]) if TYPES in tensors else None
     inputs = Ids(_int32(ids.integers[kept]), lengths, types)
-    return Given(Sent(inputs, IDS, IDS, options="parameters"), ids.shape[1])
+    return Given(Sent(inputs, IDS, IDS, option_paths=OPTIONS), ids.shape[1])
 
 
 def _mask(values: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -40,7 +40,7 @@ class Wanted:
         for kind in self.kinds:
             if (found := models.first(kind, call.until_end, call.caller)) is not None:
                 return found
-        about = f"no model that you may use here is {self.name}; the metadata `{METADATA_KEY}` would name one"
+        about = f"no model that you may use here is {self.name}; `{METADATA_KEY}` among the headers would name one"
         raise not_available(about, "MODEL_NOT_SUITABLE")
 
 

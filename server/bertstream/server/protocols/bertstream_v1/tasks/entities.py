@@ -83,7 +83,8 @@ def parse_classify_tokens(
 def _refuse_labels(options: tasks_pb2.ClassifyTokenOptions, path: str) -> None:
     """Raise HEAD_NOT_SUITABLE for labels of the caller's, and INVALID_COMBINATION for what goes with them."""
     if options.labels:
-        raise not_suitable(f"this checkpoint has labels of its own: leave {path}.labels out, or ask a GLiNER model")
+        about = "this checkpoint has labels of its own: leave yours out, or ask a GLiNER model"
+        raise not_suitable(about, f"{path}.labels")
     for name, is_set in (
         ("threshold", options.HasField("threshold")),
         ("nested", options.nested),
