@@ -329,6 +329,21 @@ def test_a_pickle_that_claims_more_than_it_has(pickled: Path, zipped: bool) -> N
     assert refusal(pickled).startswith(f"{path} is not a sound weights file: ")
 
 
+@pytest.mark.parametrize("content", [b"hello", b"error", bytes(range(40)), b"101"])
+def test_a_file_that_is_no_pickle_is_told_as_what_it_is(pickled: Path, content: bytes) -> None:
+    path = pickled / "pytorch_model.bin"
+    path.write_bytes(content)
+    about = f"it begins with {content[:16]!r}, and not as a zip file or a pickle does"
+    assert refusal(pickled) == f"{path} is not a sound weights file: {about}"
+
+
+@pytest.mark.parametrize(("content", "error"), [(b"\x80\x02he", "KeyError: 101"), (b"\x80\x02Q.", "IndexError: pop")])
+def test_a_damaged_pickle_is_told_as_one(pickled: Path, content: bytes, error: str) -> None:
+    path = pickled / "pytorch_model.bin"
+    path.write_bytes(content)
+    assert refusal(pickled).startswith(f"{path} is not a sound weights file: its pickle is damaged ({error}")
+
+
 class Planted:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(PLANTED),)

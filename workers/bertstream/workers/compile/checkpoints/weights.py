@@ -19,6 +19,7 @@ from bertstream.workers.compile.sources.errors import CheckpointError
 from bertstream.workers.compile.sources.weight_files import SINGLE
 from bertstream.workers.models import EncoderShape, encoder_weight_shapes
 
+_STARTS = (b"PK", b"\x80")  # of a zip file, and of a pickle of protocol 2 or later: what torch.save writes
 PARTS = ("weight", "bias")
 SHOWN = 8
 
@@ -45,6 +46,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
+        _refuse_other_files(path)
         _refuse_compressed(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -54,7 +56,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     except CheckpointError:
         raise
     except Exception as error:  # the unpickler may raise any error for a damaged file
-        raise CheckpointError(f"{path} is not a sound weights file: {_first_line(error)}") from error
+        raise CheckpointError(f"{path} is not a sound weights file: {_damage(error)}") from error
     if not isinstance(weights, Mapping) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise CheckpointError(f"{path} is not a table of tensors by name")
     for name, weight in weights.items():
@@ -73,6 +75,23 @@ def _refuse_compressed(path: Path) -> None:
                 raise CheckpointError(
                     f"{path} has the compressed part {shown(part.filename)}, which torch does not write"
                 )
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Refuse what begins neither as a zip file nor as a pickle; torch would tell of its letters as of commands."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start and not start.startswith(_STARTS):
+        about = f"it begins with {start!r}, and not as a zip file or a pickle does"
+        raise CheckpointError(f"{path} is not a sound weights file: {about}")
+
+
+def _damage(error: Exception) -> str:
+    """Return what is wrong with a file, of an error that torch or its unpickler raised."""
+    first, kind = _first_line(error), type(error).__name__
+    if isinstance(error, RuntimeError | OSError):
+        return first
+    return f"its pickle is damaged ({kind})" if first == kind else f"its pickle is damaged ({kind}: {first})"
 
 
 def _first_line(error: Exception) -> str:
