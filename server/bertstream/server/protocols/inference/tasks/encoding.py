@@ -14,6 +14,7 @@ from bertstream.server.core.tokenization import Ids, TokenizeOptions
 from bertstream.server.protocols.inference.options import (
     PROMPT,
     TRUNCATION,
+    at,
     kind_of,
     offset_unit_of,
     pooling_of,
@@ -118,7 +119,8 @@ def _plan(asked: AskedTensors, turn: InferTurn) -> EncodingPlan:
         raise invalid("outputs", about, "INVALID_COMBINATION")
     prompt, prompt_asked = prompt_of(options, description)
     if prompt and prompt_asked and isinstance(asked.given.sent.inputs, Ids):
-        raise invalid("parameters", "a prompt goes with texts and pairs only", "INVALID_COMBINATION")
+        (name,) = PROMPT & options.given.keys()
+        raise invalid(at(name), "a prompt goes with texts and pairs only", "INVALID_COMBINATION")
     columns, cut = tokens.columns_for(asked.names), truncation_of(options, for_kind(description, kind))
     return EncodingPlan(
         wanted,
