@@ -69,7 +69,10 @@ def arrow_array(column: Column) -> Any:
         case ListOf(Vector() as kind):
             return _lists_of_vectors(kind, list(column.values))
         case other:
-            return pa.array(column.values, arrow_type(other))
+            try:
+                return pa.array(column.values, arrow_type(other))
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise ValueError(f"column {column.name!r} would have values of different types: {error}") from None
 
 
 def _lists_of_vectors(kind: Vector, rows: Sequence[NDArray[Any] | None]) -> Any:
@@ -155,6 +158,36 @@ def plain_batch(batch: Any) -> Any:
         column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch.columns
     ]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def is_string(kind: Any) -> bool:
+    """Return whether a type of Arrow is one of its texts."""
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def values_of(array: Any) -> list[Any]:
+    """Return the values of an array of Arrow. Bytes of texts that are not UTF-8 become lone surrogates."""
+    try:
+        return list(array.to_pylist())
+    except UnicodeDecodeError:
+        return list(map(_value, array))
+
+
+def _value(scalar: Any) -> Any:
+    """Return a value in which some text is not UTF-8."""
+    import pyarrow as pa
+
+    if not scalar.is_valid:
+        return None
+    if is_string(scalar.type):
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
+    if isinstance(scalar, pa.MapScalar):
+        return [tuple(entry.values()) for entry in values_of(scalar.values)]
+    if isinstance(scalar, pa.ListScalar):
+        return values_of(scalar.values)
+    return {name: _value(each) for name, each in scalar.items()} if isinstance(scalar, pa.StructScalar) else scalar.as_py()
 
 
 def _as_field(table: Any, field: Any) -> Any:

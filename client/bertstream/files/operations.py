@@ -36,6 +36,8 @@ class Operation:
     """Whether a row is a pair of columns; None where it may be either."""
     several: bool = False
     """Whether a list in the second column stands for several pairs, each of which has its own answer."""
+    lists: bool = True
+    """Whether a text that is alone may be a list of words or of token ids."""
     vectors: bool = False
     """Whether it gives vectors, whose type and layout are the caller's choice."""
 
@@ -165,7 +167,7 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("encode_multi", TEXT, _encode_multi, vectors=True),
         Operation("tokenize", TEXT, _TOKENIZE),
         Operation("classify", TEXT, _list_of("labels", *_LABEL)),
-        Operation("zero_shot", TEXT, _list_of("labels", *_LABEL), pairs=False),
+        Operation("zero_shot", TEXT, _list_of("labels", *_LABEL), pairs=False, lists=False),
         Operation("entities", TEXT, _list_of("entities", *_ENTITY), pairs=False),
         Operation("fill_mask", TEXT, _MASKS),
         Operation("score_text", TEXT, _table(_LIKELIHOOD, _likelihood)),

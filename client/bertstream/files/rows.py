@@ -31,6 +31,8 @@ class Wanted:
 
     columns: tuple[str, ...]
     keep: Keep = ()
+    named: bool = True
+    """Whether the columns are those that the caller has named, and not what the task calls its own."""
 
     def names(self, existing: Sequence[str]) -> list[str]:
         """Return all columns to read, of a file that has these. Raises WrongUse for one that it lacks, or has twice."""
@@ -46,7 +48,7 @@ class Wanted:
 
     def kept(self, existing: Sequence[str]) -> list[str]:
         """Return the columns to carry, of a file that has these."""
-        return list(existing) if self.keep == ALL else list(self.keep)
+        return list(existing) if self.keep == ALL else list(dict.fromkeys(self.keep))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,12 @@ class Inputs:
     """The first text of each pair, such as a query, in place of a column."""
     second: str | None = None
     """The second text of each pair, in place of a column."""
+    named: bool = True
+    """Whether the columns are those that the caller has named, and not what the task calls its own."""
+
+    def wanted(self, keep: Keep) -> Wanted:
+        """Return which columns to read, with those to carry."""
+        return Wanted(self.columns, keep, self.named)
 
     def texts(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Return the texts of a row, by its values in the columns."""
@@ -112,7 +120,7 @@ def inputs_for(
         raise ValueError(
             f"{operation.name} reads {wanted}, such as {','.join(operation.inputs)}; not {','.join(names)}"
         )
-    return Inputs(names, first, second)
+    return Inputs(names, first, second, named=bool(columns))
 
 
 def _own(operation: Operation, has_first: bool, constant: int) -> tuple[str, ...]:
@@ -126,23 +134,31 @@ def items_of(operation: Operation, texts: Sequence[Any]) -> list[Any] | Failure:
 
     A row without a text, or with what is not one, is a Failure.
     """
-    for place, value in enumerate(texts):
-        if value is None or value != value:
-            return Failure("MISSING_VALUE", "the row has no text: its value is missing")
-        if not is_text(value):
-            return Failure("INVALID_VALUE", f"the row's value is no text, but {type(value).__name__}")
-        if place == 0 and len(texts) > 1 and not isinstance(value, str):
-            return Failure("INVALID_VALUE", f"the first of two texts must be a text, not {type(value).__name__}")
-    if len(texts) == 1:
-        return [texts[0]]
-    first, second = texts
-    if isinstance(second, str):
-        return [(first, second)]
-    if operation.several:
-        return [(first, each) for each in second]
-    if operation.name == "choose":
-        return [(first, second)]
-    return Failure("INVALID_VALUE", "the second of two texts must be a text, not a list")
+    if any(value is None or value != value for value in texts):
+        return Failure("MISSING_VALUE", "the row has no text: its value is missing")
+    if others := [type(value).__name__ for value in texts if not isinstance(value, str | list)]:
+        return Failure("INVALID_VALUE", f"the row's value is no text, but {others[0]}")
+    return _single(operation, texts[0]) if len(texts) == 1 else _pairs(operation, *texts)
+
+
+def _single(operation: Operation, text: Any) -> list[Any] | Failure:
+    if not is_text(text):
+        return Failure("INVALID_VALUE", "the row's value is no text, but a list, and not one of words or of token ids")
+    if isinstance(text, list) and not operation.lists:
+        return Failure("INVALID_VALUE", "the row's value must be a text, not a list")
+    return [text]
+
+
+def _pairs(operation: Operation, first: Any, second: Any) -> list[Any] | Failure:
+    if not isinstance(first, str):
+        return Failure("INVALID_VALUE", "the first of two texts must be a text, not a list")
+    is_list, is_choices = isinstance(second, list), operation.name == "choose"
+    if is_list != is_choices and not (is_list and operation.several):
+        must = "a list of texts, not a text" if is_choices else "a text, not a list"
+        return Failure("INVALID_VALUE", f"the second of two texts must be {must}")
+    if others := [type(each).__name__ for each in second if not isinstance(each, str)]:
+        return Failure("INVALID_VALUE", f"the second of two texts is a list of texts, and one of them is {others[0]}")
+    return [(first, each) for each in second] if is_list and operation.several else [(first, second)]
 
 
 def is_text(value: object) -> bool:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from bertstream.files.arrow import names_of
+from bertstream.files.arrow import names_of, values_of
 from bertstream.files.schema import Column, ListOf, Vector
 from bertstream.files.sinks.sink import Block, Part, check_names
 
@@ -42,8 +42,15 @@ class JsonSink:
 
 
 def json_line(value: Any) -> bytes:
-    """Return a value as a line of JSON, whatever a reader takes for the end of a line."""
-    text = json.dumps(value, ensure_ascii=False, default=_plain).translate(_LINE_ENDS)
+    """Return a value as a line of JSON, whatever a reader takes for the end of a line.
+
+    JSON has no NaN and no infinite numbers, which become null.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=_plain)
+    text = text.translate(_LINE_ENDS)
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
@@ -53,7 +60,22 @@ def _records(block: Block) -> Iterator[dict[str, Any]]:
     if not some:
         yield from ({} for _ in range(block.rows))
     for part in some:
-        yield from part if isinstance(part, list) else part.to_pylist()
+        yield from part if isinstance(part, list) else _records_of(part)
+
+
+def _records_of(batch: Any) -> Iterator[dict[str, Any]]:
+    names = batch.schema.names
+    columns = [_carried(name, batch.column(name)) for name in names]
+    return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+
+
+def _carried(name: str, column: Any) -> list[Any]:
+    """Return the values of a column that is carried. Raises ValueError for those that Python lacks."""
+    try:
+        return values_of(column)
+    except (ValueError, OverflowError) as error:
+        advice = "write .parquet or .arrow, or leave the column out of `keep`"
+        raise ValueError(f"column {name!r} has values that JSON cannot have: {error}; {advice}") from None
 
 
 def _values(column: Column) -> list[Any]:
@@ -61,7 +83,7 @@ def _values(column: Column) -> list[Any]:
     if isinstance(kind, ListOf) and isinstance(kind.of, Vector):
         return [None if rows is None else [_numbers(row) for row in rows] for rows in column.values]
     if not isinstance(kind, Vector):
-        return [None if isinstance(value, float) and math.isnan(value) else value for value in column.values]
+        return list(column.values)
     valid = np.ones(len(column.values), np.bool_) if column.valid is None else column.valid
     return [_numbers(row) if good else None for row, good in zip(column.values, valid, strict=True)]
 
@@ -69,6 +91,15 @@ def _values(column: Column) -> list[Any]:
 def _numbers(row: Any) -> list[Any]:
     """Return numbers whose decimals are the shortest that are read back as the same float32 or float16."""
     return row.tolist() if row.dtype.kind == "i" else [float(str(value)) for value in row]
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with None for each number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return list(map(_finite, value)) if isinstance(value, list | tuple) else value
 
 
 def _plain(value: Any) -> Any:

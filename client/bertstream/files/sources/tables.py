@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from bertstream.files.arrow import arrow, plain_batch
+from bertstream.files.arrow import arrow, is_string, plain_batch, values_of
 from bertstream.files.errors import WrongUse
 from bertstream.files.rows import Chunk, Wanted
 
@@ -43,8 +43,9 @@ def read_arrow(file: IO[bytes], wanted: Wanted, start: int, told: Told = lambda 
 
     def selected() -> Iterator[Any]:
         for place, batch in enumerate(batches):
-            told(place / count if count else 0.0)
-            yield from _cut(batch.select(names))
+            for read, rows in _cut(batch.select(names)):
+                told((place + read) / count if count else 0.0)
+                yield rows
 
     yield from _chunks(selected(), wanted, start, 0, opened.schema)
 
@@ -63,7 +64,7 @@ def _chunks(batches: Iterator[Any], wanted: Wanted, start: int, number: int, sch
         first, number = max(start, number), number + batch.num_rows
         if rows.num_rows:
             rows = plain_batch(rows)
-            columns = [rows.column(name).to_pylist() for name in wanted.columns]
+            columns = [values_of(rows.column(name)) for name in wanted.columns]
             carried = rows.select(kept)
             size = carried.nbytes / rows.num_rows
             yield Chunk(first, list(zip(*columns, strict=True)), carried if kept else None, size)
@@ -77,10 +78,11 @@ def _no_rows(schema: Any, names: list[str]) -> Any:
     return pa.RecordBatch.from_pylist([], pa.schema([schema.field(name) for name in names]))
 
 
-def _cut(batch: Any) -> Iterator[Any]:
+def _cut(batch: Any) -> Iterator[tuple[float, Any]]:
+    """Yield the rows of a batch in pieces, each with the share of them that is read with it."""
     rows = _rows_of_a_chunk(batch.nbytes, batch.num_rows)
     for start in range(0, batch.num_rows, rows):
-        yield batch.slice(start, rows)
+        yield min(1.0, (start + rows) / batch.num_rows), batch.slice(start, rows)
 
 
 def _rows_of_a_chunk(size: int, rows: int) -> int:
@@ -112,11 +114,5 @@ def _may_be_text(kind: Any) -> bool:
     if types.is_dictionary(kind):
         return _may_be_text(kind.value_type)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return _is_string(kind.value_type) or bool(types.is_integer(kind.value_type))
-    return _is_string(kind) or bool(types.is_null(kind))
-
-
-def _is_string(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+        return is_string(kind.value_type) or bool(types.is_integer(kind.value_type))
+    return is_string(kind) or bool(types.is_null(kind))
