@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bertstream.files.asked import Asked
+from bertstream.files.job import Job
+from bertstream.files.operations import OPERATIONS
+from bertstream.files.plan import planned
 from bertstream.files.progress import FileProgress, Shown, progress_text, seconds_left
-from tests.files.conftest import run, texts_of, write_input
+from bertstream.files.rows import inputs_for
+from tests.files.conftest import answer, run, texts_of, write_input
 
 
 def progress(**changes: object) -> FileProgress:
@@ -19,6 +27,21 @@ def progress(**changes: object) -> FileProgress:
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+class Narrow(Terminal):
+    """A terminal that says how many columns it has."""
+
+    columns = 60
+
+    def fileno(self) -> int:
+        return 2
+
+
+@pytest.fixture(autouse=True)
+def able_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((Narrow.columns, 24)))
 
 
 def test_texts() -> None:
@@ -82,3 +105,69 @@ def test_the_share_counts_all_files_by_their_bytes(tmp_path: Path) -> None:
     shares = [each.share for each in seen]
     assert shares == sorted(shares)
     assert any(0.4 < share < 0.6 for share in shares)
+
+
+@pytest.mark.parametrize("columns", [100, 60, 20])
+def test_a_line_fits_its_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setattr(Narrow, "columns", columns)
+    file = Narrow()
+    shown = Shown(True, file, lambda: 0.0)
+    shown.update(progress, finished=True)
+    drawn = file.getvalue().removeprefix("\r\x1b[K")
+    assert len(drawn) < columns
+    assert drawn.startswith("[###" if columns == 100 else "25 % · 12,345 rows")
+
+
+def test_a_dumb_terminal_has_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    file = Narrow()
+    shown = Shown(True, file, lambda: 0.0)
+    shown.update(progress, finished=True)
+    shown.end()
+    assert file.getvalue() == progress_text(progress(), bar=False) + "\n"
+
+
+def test_without_standard_error_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    shown = Shown(True)
+    shown.update(progress, finished=True)
+    shown.note("a note")
+    shown.end()
+
+
+@pytest.mark.parametrize("name", ["t.txt", "t.csv", "t.jsonl.gz", "t.parquet", "t.arrow"])
+def test_the_share_is_that_of_rows_with_an_answer(tmp_path: Path, name: str) -> None:
+    """A stream reads far ahead of its answers."""
+    if name.endswith(("parquet", "arrow")):
+        pytest.importorskip("pyarrow")
+    source, count = write_input(tmp_path / name, ["some words"] * 3000), 3000
+    asked = Asked(OPERATIONS["encode"], inputs_for(OPERATIONS["encode"]))
+    with Job(planned([str(source)], str(tmp_path / "v.npy")), asked) as job:
+        items: list[Any] = list(chain.from_iterable(job.item_lists()))
+        assert job.progress().share == 0.0
+        for start in range(0, count, 500):
+            job.take([(number, answer(item)) for number, item in items[start : start + 500]])
+            seen = job.progress()
+            assert seen.rows == start + 500
+            if not name.endswith("gz"):  # of which, as of CSV, some kilobytes are read at a time
+                assert seen.share == pytest.approx(seen.rows / count, abs=0.2)
+        assert seen.share == 1.0
+        job.finish()
+
+
+def test_a_later_run_begins_with_the_share_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertstream.files.parts.PART_ROWS", 100)
+    source = write_input(tmp_path / "t.txt", [f"{number:04}" for number in range(1000)])
+
+    def stopping(item: str) -> Any:
+        if item == "0599":
+            raise ConnectionError
+        return answer(item)
+
+    with pytest.raises(ConnectionError):
+        run([source], tmp_path / "v.npy", stopping)
+    seen: list[FileProgress] = []
+    now = iter(range(10000))
+    report = run([source], tmp_path / "v.npy", progress=seen.append, time_of=lambda: float(next(now)))
+    assert report.resumed >= 500
+    assert seen[0].share == pytest.approx(seen[0].rows / 1000, abs=0.05)

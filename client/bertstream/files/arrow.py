@@ -187,7 +187,9 @@ def _value(scalar: Any) -> Any:
         return [tuple(entry.values()) for entry in values_of(scalar.values)]
     if isinstance(scalar, pa.ListScalar):
         return values_of(scalar.values)
-    return {name: _value(each) for name, each in scalar.items()} if isinstance(scalar, pa.StructScalar) else scalar.as_py()
+    return (
+        {name: _value(each) for name, each in scalar.items()} if isinstance(scalar, pa.StructScalar) else scalar.as_py()
+    )
 
 
 def _as_field(table: Any, field: Any) -> Any:

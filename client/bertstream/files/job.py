@@ -20,10 +20,11 @@ from typing import Any, Self
 
 from bertstream.files.asked import Asked, FileReport, refuse_to_overwrite
 from bertstream.files.journal import FileJournal, Journal, differences
+from bertstream.files.operations import SCORE
 from bertstream.files.parts import OpenPart
 from bertstream.files.plan import STDIN, FilePair, Plan
 from bertstream.files.progress import FileProgress, FileProgressOption, Shown, seconds_left
-from bertstream.files.rows import Chunk, Failure, Row, Wanted, items_of
+from bertstream.files.rows import Chunk, Failure, Row, items_of
 from bertstream.files.sinks.jsonl import JsonSink
 from bertstream.files.sinks.npy import ArraySink
 from bertstream.files.sinks.sink import Sink
@@ -37,6 +38,8 @@ SINKS: Mapping[str, Callable[[], Sink]] = {
     "jsonl": JsonSink,
     "npy": ArraySink,
 }
+ODD_LIST = "the row has a list, where the first row of the file has one text; .jsonl has room for both"
+ODD_TEXT = "the row has one text, where the first row of the file has a list; .jsonl has room for both"
 
 
 @dataclass(slots=True)
@@ -48,8 +51,9 @@ class _File:
     sink: Sink
     part: OpenPart
     size: int  # in bytes
-    source: Source | None = None
-    ended: bool = False
+    read: float = 0.0  # how much of it has been read, from 0 to 1
+    answered: float = 0.0  # and how much of it has been answered
+    several: bool | None = None  # whether its rows have lists of answers; None where they may have or not
 
 
 class Job:
@@ -69,14 +73,15 @@ class Job:
     ) -> None:
         asked.check(plan)
         self._plan, self._asked, self._overwrite = plan, asked, overwrite
-        self._wanted = Wanted(asked.inputs.columns, asked.keep)
+        self._wanted = asked.inputs.wanted(asked.keep)
         self._sink()  # says what is not installed
         self._storage = storage_of(plan.output)
         self._journal = Journal(self._storage, plan.work_folder)
         self._time_of, self._shown = time_of, Shown(progress, time_of=time_of)
         self._start = time_of()
         self._bytes = [_size(pair) for pair in plan.pairs]
-        self._bytes_done, self._share_begun = 0, 0.0
+        self._bytes_done = 0  # of files that are complete
+        self._share_begun: float | None = None  # the share that earlier runs have done
         self._files: deque[_File] = deque()  # begun, and not yet complete
         self._rows: deque[Row | _File] = deque()  # in order; a file stands for its end
         self._sent: dict[int, Row] = {}  # by the number of the item
@@ -130,10 +135,10 @@ class Job:
                 journal.begin_again()
             self._count_earlier(pair, journal)
             if journal.is_done:
+                self._bytes_done += size
                 self._note_failures(journal)
             else:
                 yield from self._items_of(_File(pair, journal, self._sink(), self._new_part(), size))
-            self._bytes_done += size
 
     def take(self, answered: Iterable[tuple[int, Any]]) -> None:
         """Take answers by their items' numbers, or a Failure, in the order of the items."""
@@ -158,7 +163,7 @@ class Job:
         share, seconds = 1.0 if finished else self._share(), self._time_of() - self._start
         waiting = sum(file.part.rows for file in self._files)
         failed = self._failed + sum(file.part.failed for file in self._files)
-        left = seconds_left(seconds, self._share_begun, share)
+        left = seconds_left(seconds, self._share_begun or 0.0, share)
         return FileProgress(self._written + waiting, failed, self._resumed, share, seconds, left, finished)
 
     def _open(self) -> None:
@@ -190,22 +195,28 @@ class Job:
         self._files.append(file)
         if file.journal.last is not None:
             file.sink.go_on(file.journal.last)
-        file.source = opened(file.pair)
-        for chunk in file.source.chunks(self._wanted, file.journal.rows):
+            file.several = file.sink.has_lists(SCORE)
+        source = opened(file.pair)
+        for chunk in source.chunks(self._wanted, file.journal.rows):
             if not chunk.values:
                 file.part.no_rows = chunk.kept
-            yield self._items_of_chunk(chunk)
+                continue
+            yield self._items_of_chunk(chunk, file, source.share)
             self._advance()
-            self._share_begun = self._share_begun or (self._share() if self._resumed else 0.0)
-        file.ended = True
         self._rows.append(file)
 
-    def _items_of_chunk(self, chunk: Chunk) -> list[tuple[int, Any]]:
+    def _items_of_chunk(self, chunk: Chunk, file: _File, read: float) -> list[tuple[int, Any]]:
+        """Return the items of a chunk, with which so much of its file has been `read`."""
+        count = len(chunk.values)
+        if not file.read:  # what an earlier run has done has been read at once with the first chunk
+            file.answered = file.read = read * chunk.first / (chunk.first + count)
+            self._share_begun = self._share() if self._share_begun is None else self._share_begun
+        before, file.read = file.read, max(file.read, read)
         items: list[tuple[int, Any]] = []
         for index, values in enumerate(chunk.values):
-            row = Row(chunk, index)
+            row = Row(chunk, index, before + (file.read - before) * (index + 1) / count)
             self._rows.append(row)
-            found = values if isinstance(values, Failure) else self._items_of_row(row, values)
+            found = values if isinstance(values, Failure) else self._items_of_row(row, values, file)
             if isinstance(found, Failure):
                 row.failure = found
                 continue
@@ -215,12 +226,18 @@ class Job:
                 self._next_item += 1
         return items
 
-    def _items_of_row(self, row: Row, values: Sequence[Any]) -> list[Any] | Failure:
+    def _items_of_row(self, row: Row, values: Sequence[Any], file: _File) -> list[Any] | Failure:
         texts = self._asked.inputs.texts(values)
         found = items_of(self._asked.operation, texts)
-        if isinstance(found, list):
-            row.left = len(found)
-            row.several = self._asked.operation.several and isinstance(texts[-1], list)
+        if isinstance(found, Failure) or not self._asked.operation.several:
+            row.left = 0 if isinstance(found, Failure) else len(found)
+            return found
+        row.several = isinstance(texts[-1], list)
+        if self._plan.format != "jsonl":
+            file.several = row.several if file.several is None else file.several
+            if row.several != file.several:
+                return Failure("INVALID_VALUE", ODD_LIST if row.several else ODD_TEXT)
+        row.left = len(found)
         return found
 
     def _advance(self) -> None:
@@ -236,6 +253,7 @@ class Job:
             self._rows.popleft()
             file = self._files[0]
             file.part.add(row)
+            file.answered = row.share
             if file.part.is_full:
                 self._flush(file)
 
@@ -257,6 +275,7 @@ class Job:
         self._flush(file)
         file.journal.join(file.pair.output, self._storage, file.sink.join)
         self._files.popleft()
+        self._bytes_done += file.size
         self._note_failures(file.journal)
 
     def _note_failures(self, journal: FileJournal) -> None:
@@ -284,14 +303,11 @@ class Job:
         return OpenPart(self._time_of)
 
     def _share(self) -> float:
-        """Return how much of all files has been read."""
+        """Return how much of all files has been answered."""
         total = sum(self._bytes)
         if not total:
             return 0.0
-        reading = self._files[-1] if self._files else None
-        share = 0.0
-        if reading and reading.source and not reading.ended:
-            share = reading.source.share * reading.size
+        share = self._files[0].answered * self._files[0].size if self._files else 0.0
         return min(1.0, (self._bytes_done + share) / total)
 
 

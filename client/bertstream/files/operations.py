@@ -21,6 +21,7 @@ Columns: TypeAlias = Callable[[Sequence[Any], Options, VectorFormat], list[Colum
 """Takes the answers of some rows, None for those that failed, and returns them as columns."""
 
 TEXT, PAIR = ("text",), ("first", "second")
+SCORE = "score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,11 @@ def _token_values(tokens: Any) -> list[Any]:
 
 
 def _score(answers: Sequence[Any], _: Options, __: VectorFormat) -> list[Column]:
+    """Return a column of numbers, or of lists of them. Where all rows failed its type is open: that of later ones."""
     kind: Type = ListOf("float32") if any(isinstance(answer, list) for answer in answers) else "float32"
-    return [Column(Field("score", kind), list(answers))]
+    if answers and all(answer is None for answer in answers):
+        kind = "null"
+    return [Column(Field(SCORE, kind), list(answers))]
 
 
 def _likelihood(answer: Any) -> list[Any]:

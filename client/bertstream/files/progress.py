@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +25,7 @@ class FileProgress:
     resumed: int
     """Rows that an earlier run has done."""
     share: float
-    """How much of the input has been read, from 0 to 1; 0 where that cannot be told, as of standard input."""
+    """How much of the input is answered, from 0 to 1; 0 where that cannot be told, as of standard input."""
     seconds: float
     """Seconds since the start of this run."""
     seconds_left: float | None
@@ -46,6 +48,24 @@ def seconds_left(seconds: float, begun: float, share: float) -> float | None:
     """Return about how long the rest takes, if `seconds` went by since the share of what is done was `begun`."""
     done = share - begun
     return seconds * (1.0 - share) / done if done > 0.001 and share < 1.0 else None
+
+
+def is_drawn_on(file: TextIO) -> bool:
+    """Return whether a line of this file can be drawn again and again: on a terminal that is not a dumb one."""
+    return file.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def drawn_line(line: str, file: TextIO) -> str:
+    """Return what draws a line in place of the last one, cut to the terminal: one that wraps would scroll."""
+    return f"\r\x1b[K{line[: columns_of(file) - 1]}"
+
+
+def columns_of(file: TextIO) -> int:
+    """Return how many columns a terminal has; 80 where it does not say."""
+    try:
+        return os.get_terminal_size(file.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def progress_text(progress: FileProgress, bar: bool) -> str:
@@ -79,8 +99,8 @@ class Shown:
     def __init__(
         self, option: FileProgressOption, file: TextIO | None = None, time_of: Callable[[], float] = time.monotonic
     ) -> None:
-        self._file = file or sys.stderr
-        self._terminal = self._file.isatty()
+        self._file = file or sys.stderr or io.StringIO()  # there is none in a program without a console
+        self._terminal = is_drawn_on(self._file)
         self._report = self._print if option is True else option or None
         self._every = PLAIN_SECONDS if option is True and not self._terminal else TERMINAL_SECONDS
         self._time_of, self._last, self._is_open = time_of, time_of(), False
@@ -103,7 +123,9 @@ class Shown:
 
     def _print(self, progress: FileProgress) -> None:
         line = progress_text(progress, bar=self._terminal)
-        self._file.write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
+        if self._terminal and len(line) >= columns_of(self._file):
+            line = progress_text(progress, bar=False)
+        self._file.write(drawn_line(line, self._file) if self._terminal else f"{line}\n")
         self._file.flush()
         self._is_open = self._terminal
         if progress.finished:

@@ -180,6 +180,7 @@ class Row:
 
     chunk: Chunk
     index: int  # in the chunk
+    share: float = 0.0  # how much of the file is answered once this row is, from 0 to 1
     left: int = 0  # items without an answer
     several: bool = False
     answers: list[Any] = field(default_factory=list)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Scalar: TypeAlias = Literal["string", "int32", "float32", "float64"]
+Scalar: TypeAlias = Literal["string", "int32", "float32", "float64", "null"]
 VectorType: TypeAlias = Literal["float32", "float16", "int8"]
 VectorLayout: TypeAlias = Literal["list", "binary"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -47,17 +49,25 @@ class ProgressLine:
     """Prints a Progress: on a terminal as one line that is drawn again and again, elsewhere as plain lines."""
 
     def __init__(self, file: TextIO) -> None:
-        self._file, self.on_terminal, self._is_open = file, file.isatty(), False
+        self._file, self._is_open = file, False
+        self.on_terminal = file.isatty() and os.environ.get("TERM") != "dumb"
 
     def __call__(self, progress: Progress) -> None:
         line = progress_text(progress)
         if self.on_terminal:
             self._is_open = not progress.finished
-            line = f"\r\x1b[K{line}" + ("" if self._is_open else "\n")
+            line = f"\r\x1b[K{line[: self._columns() - 1]}" + ("" if self._is_open else "\n")
         else:
             line += "\n"
         self._file.write(line)
         self._file.flush()
+
+    def _columns(self) -> int:
+        """Return how many columns the terminal has, since a line that wraps would scroll."""
+        try:
+            return os.get_terminal_size(self._file.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
 
     def end(self) -> None:
         """End the line, so that the next output, such as an error, starts on its own line."""
@@ -95,6 +105,6 @@ def reporter(option: ProgressOption, texts: object) -> Reporter:
         bar = Bar(make)
         return Reporter(bar, total, end=bar.end)
     if option is True or option == "bar":
-        line = ProgressLine(sys.stderr)
+        line = ProgressLine(sys.stderr or io.StringIO())  # there is none in a program without a console
         return Reporter(line, total, TERMINAL_SECONDS if line.on_terminal else PLAIN_SECONDS, end=line.end)
     return Reporter(option or None, total)

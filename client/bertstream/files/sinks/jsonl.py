@@ -25,6 +25,9 @@ class JsonSink:
     def go_on(self, part: Part) -> None:
         """Do nothing: lines need not know each other."""
 
+    def has_lists(self, name: str) -> bool | None:
+        """Return None: each line has what it has."""
+
     def write_part(self, file: IO[bytes], block: Block) -> None:
         """Write some lines."""
         kept = list(_records(block))

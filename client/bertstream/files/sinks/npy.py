@@ -20,6 +20,9 @@ class ArraySink:
     def go_on(self, part: Part) -> None:
         """Do nothing: all vectors of a run are of one width and type."""
 
+    def has_lists(self, name: str) -> bool | None:
+        """Return None: there are vectors alone."""
+
     def write_part(self, file: IO[bytes], block: Block) -> None:
         """Write some rows. Raises ValueError for anything but one column of vectors."""
         (column, *others), kept = block.columns, [part for part in block.kept if part is not None]

@@ -36,6 +36,9 @@ class Sink(Protocol):
     def go_on(self, part: Part) -> None:
         """Go on behind this part."""
 
+    def has_lists(self, name: str) -> bool | None:
+        """Return whether all values of a column that is written already are lists; None where any value may be one."""
+
     def write_part(self, file: IO[bytes], block: Block) -> None:
         """Write a part. Raises ValueError for values that the format cannot hold."""
 

@@ -28,6 +28,13 @@ class TableSink:
         """Go on with the types of a part."""
         self._known = self._schema(part)
 
+    def has_lists(self, name: str) -> bool | None:
+        """Return whether a column has lists, by its type."""
+        types = self._arrow.types
+        if self._known is None or name not in self._known.names or types.is_null(self._known.field(name).type):
+            return None
+        return bool(types.is_list(self._known.field(name).type))
+
     def write_part(self, file: IO[bytes], block: Block) -> None:
         """Write some rows."""
         table = table_of(block)

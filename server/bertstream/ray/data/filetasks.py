@@ -13,7 +13,7 @@ from typing import Any
 from bertstream.client import BertstreamError
 from bertstream.files.job import opened
 from bertstream.files.journal import FileJournal
-from bertstream.files.rows import Chunk, Keep, Wanted
+from bertstream.files.rows import Chunk, Keep
 from bertstream.files.sinks.sink import Block
 from bertstream.files.sinks.tables import ParquetSink
 from bertstream.files.storage import Storage, storage_of
@@ -86,7 +86,7 @@ class FileTask:
     def _asked(self, engine: Engine, work: FileWork, start: int) -> Iterator[tuple[list[Chunk], Asked]]:
         """Yield the rows from `start` on, a part at a time, while later ones are asked for already."""
         under_way = deque[tuple[list[Chunk], Asked]]()
-        wanted = Wanted(self.task.inputs.columns, self.keep)
+        wanted = self.task.inputs.wanted(self.keep)
         for chunks in _parts(opened(work.pair).chunks(wanted, start)):
             rows = [row for chunk in chunks for row in chunk.values]
             under_way.append((chunks, self.task.begin(engine, rows)))
