@@ -171,3 +171,33 @@ def test_rows_that_all_failed(server: FakeServer, tmp_path: Path, capsys: Any) -
     assert main(["encode", "bad", "-o", str(path), "--keep-going"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"{path}: 1 vector, ")
     assert np.isnan(np.load(path)).all()
+
+
+def closing(streams: str, server: FakeServer, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command with some of its streams closed, such as `>&-`."""
+    shell = ["sh", "-c", f'exec "$@" {streams}', "sh", *map(str, command(*arguments))]
+    return subprocess.run(
+        shell, cwd=folder, env=environment(server, {}), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("argv", ["models", "health --json", "encode a", "tokenize a --json", "--version"])
+def test_a_closed_standard_output_is_an_error_of_what_prints(server: FakeServer, tmp_path: Path, argv: str) -> None:
+    done = closing(">&-", server, *argv.split(), folder=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "bertstream: error: standard output is closed\n")
+    assert closing(">&- 2>&-", server, *argv.split(), folder=tmp_path).returncode == 1
+    assert closing("2>&-", server, *argv.split(), folder=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_files_are_written_where_streams_are_closed(server: FakeServer, tmp_path: Path, streams: str) -> None:
+    (tmp_path / "t.txt").write_text("a\nb\n")
+    assert closing(streams, server, "encode", "t.txt", "-o", "v.npy", folder=tmp_path).returncode == 0
+    assert np.load(tmp_path / "v.npy").shape == (2, 8)
+    assert closing(streams, server, "encode", "a text", "-o", "w.npy", "--progress", folder=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("more", [[], ["-o", "v.npy"]])
+def test_a_closed_standard_input_is_told(server: FakeServer, tmp_path: Path, more: list[str]) -> None:
+    done = closing("<&-", server, "encode", "-", *more, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "bertstream: error: standard input is closed\n")

@@ -142,6 +142,8 @@ def chunks(texts: Iterable[Line]) -> Iterator[list[str]]:
 def opened(source: Path) -> Iterator[IO[bytes]]:
     """Open a file, or standard input for -."""
     if source == STDIN:
+        if sys.stdin is None:
+            raise OSError("standard input is closed")
         yield sys.stdin.buffer
         return
     with source.open("rb") as file:

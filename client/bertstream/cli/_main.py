@@ -29,7 +29,7 @@ from bertstream.cli import (
 from bertstream.cli._input import refuse_names_of_files
 from bertstream.cli._interrupt import INTERRUPTED, check, interruptible
 from bertstream.cli._options import UsageError
-from bertstream.cli._output import coloured, note, write_any_text
+from bertstream.cli._output import coloured, note, stand_in_for_closed_streams, write_any_text
 from bertstream.cli._shell import completion, man
 from bertstream.cli._top import command as top
 
@@ -74,23 +74,25 @@ See `bertstream COMMAND --help` for the options of a command."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and return its exit code. Errors are printed as one line on standard error."""
+    stand_in_for_closed_streams()
     write_any_text()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in _server.COMMANDS:
         return _guarded(lambda: _server.run(arguments[0], arguments[1:]))
-    parsed = build_parser().parse_args(arguments)
+    parsed = argparse.Namespace(address="")
 
     def run() -> int:
+        build_parser().parse_args(arguments, parsed)
         refuse_names_of_files(parsed)
         with interruptible():
             code = int(parsed.run(parsed))
             check()
             return code
 
-    return _guarded(run, parsed.address)
+    return _guarded(run, parsed)
 
 
-def _guarded(run: Callable[[], int], address: str = "") -> int:
+def _guarded(run: Callable[[], int], parsed: argparse.Namespace | None = None) -> int:
     try:
         code = run()
         sys.stdout.flush()
@@ -108,7 +110,7 @@ def _guarded(run: Callable[[], int], address: str = "") -> int:
     except (UsageError, ValueError) as error:
         return _complain(error, USAGE)
     except _client_error() as error:  # imported only if an exception gets this far
-        return _complain_of_call(error, address)
+        return _complain_of_call(error, parsed.address if parsed else "")
 
 
 def _client_error() -> type[BertstreamError]:
@@ -172,6 +174,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the error and exit."""
         self.exit(USAGE, f"bertstream: error: {message} (see `{self.prog} --help`)\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse the arguments. One that a command does not know is its own error, not that of all commands."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
 
 
 class _Version(argparse.Action):

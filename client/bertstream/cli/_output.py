@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any, TextIO
+
+LAST_STREAM = 2  # the number of standard error
+
+
+class ClosedOutput(io.TextIOBase):
+    """Stands for standard output where that is closed: it raises OSError only for a command that prints."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        """Raise OSError."""
+        raise OSError(errno.EBADF, "standard output is closed")
+
+
+def stand_in_for_closed_streams() -> None:
+    """Have something in place of standard output and standard error where these are closed, which Python has as None.
+
+    Their numbers are taken as well, so that no file or connection gets them, and what others print to them.
+    """
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= LAST_STREAM:
+        pass
+    os.close(opened)
+    sys.stdout = sys.stdout or ClosedOutput()
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")
 
 
 def write_any_text() -> None:

@@ -314,6 +314,8 @@ class Job:
 def opened(pair: FilePair) -> Source:
     """Return a pair's input, opened."""
     if pair.source == STDIN:
+        if sys.stdin is None:
+            raise OSError("standard input is closed")
         return Source("standard input", sys.stdin.buffer, pair.encoded)
     storage = storage_of(pair.source)
     return Source(pair.source, storage.open(pair.source), pair.encoded, storage.size(pair.source))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import types
 from typing import Any
@@ -31,6 +32,26 @@ def test_progress_text() -> None:
     progress = Progress(12_345, 2, 617_250, 3725.0, 50_000, False)
     assert progress_text(progress) == "12,345 of 50,000 texts (24 %) · 3 texts/s · 166 tokens/s · 1:02:05 · 2 failed"
     assert progress_text(Progress(0, 0, 0, 0.0, None, False)) == "0 texts · 0 texts/s · 0 tokens/s · 0:00"
+
+
+@pytest.fixture(autouse=True)
+def able_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def test_a_line_fits_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    file.isatty, file.fileno = lambda: True, lambda: 2  # type: ignore[method-assign]
+    monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((40, 24)))
+    ProgressLine(file)(Progress(12_345, 2, 617_250, 3725.0, 50_000, False))
+    assert len(file.getvalue().removeprefix("\r\x1b[K")) == 39
+    monkeypatch.setenv("TERM", "dumb")
+    assert not ProgressLine(file).on_terminal
+
+
+def test_without_standard_error_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    reporter(True, []).update(StreamCounts(), finished=True)
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -70,7 +70,7 @@ def keys() -> Iterator[Callable[[float], bool]]:
     The terminal gives keys without Return, and does not show them; afterwards it is as before. Where standard input is
     no terminal, there are no keys.
     """
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         yield _no_keys
         return
     import termios
