@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from bertstream.cli import main
+from bertstream.cli._main import build_parser
 from bertstream.cli._table import clipped, table, width
 from bertstream.v1 import types_pb2
 from tests.client.fake_encodings import vector
@@ -162,7 +164,8 @@ def test_failures_are_one_line(server: FakeServer, tmp_path: Path, fails: Any) -
     assert fails("encode", "a", "--format", "npy")[0] == 2
     assert fails("encode", "a", "--max-length", "0")[0] == 2
     assert fails("nonsense")[0] == 2
-    assert fails("models", "--timeout", "-1")[0] == 2
+    for seconds in ("-1", "0", "nan"):
+        assert "must be a number above 0" in fails("models", "--timeout", seconds)[1]
     assert fails("encode", "a", "--output", str(tmp_path / "no" / "x.npy"))[0] == 1
     assert fails("encode", "a", "--model", "other")[0] == 1
 
@@ -223,3 +226,24 @@ def test_widths() -> None:
     assert clipped("word " * 1_000_000, 9) == "word wor…"  # within a moment
     assert clipped("a\x1b[2J\n", 99) == "a\\x1b[2J\\n"
     assert table(("A", "B"), [("世", "1"), ("x", "22")], right=(1,)) == "A    B\n世   1\nx   22"
+
+
+def test_an_unknown_option_names_the_help_of_its_command(fails: Any) -> None:
+    assert fails("encode", "a", "--nonsense", "-x") == (
+        2,
+        "bertstream: error: unrecognized arguments: --nonsense -x (see `bertstream encode --help`)\n",
+    )
+    assert "(see `bertstream --help`)" in fails("--nonsense", "models")[1]
+
+
+def test_small_questions_do_not_wait_for_ever() -> None:
+    for name in ("health", "models"):
+        assert build_parser().parse_args([name]).timeout == 10
+        assert build_parser().parse_args([name, "--timeout", "60"]).timeout == 60
+    assert build_parser().parse_args(["encode", "a"]).timeout is None
+
+
+def test_a_server_that_does_not_answer(fails: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        code, error = fails("health", "--address", f"127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.5")
+    assert code in (1, 3), error

@@ -137,6 +137,8 @@ def test_texts_are_texts_still(fails: Fails, capsys: Capture) -> None:
         (["encode", "--input", "in.jsonl.gz"], "in.jsonl.gz has rows, but no lines of text: --output FILE reads them"),
         (["encode", "in.jsonl", "-o", "v.npz"], "of what format"),
         (["encode", "in.jsonl", "-o", "v", "--format", "npz"], "format must be one of"),
+        (["encode", "in.jsonl", "-o", "v.npy", "--format", "parquet"], "v.npy: its name does not say parquet"),
+        (["encode", "a", "-o", "v.npy", "--format", "npz"], "v.npy: its name does not say npz: leave --format"),
         (["classify", "in.jsonl", "-o", "v.jsonl", "--literal"], "--literal is for texts that are printed"),
         (["classify", "in.jsonl", "-o", "v.jsonl", "--skip-empty"], "in a file each row has its row"),
         (["classify", "in.jsonl", "--input", "in.jsonl", "-o", "v.jsonl"], "not both"),

@@ -35,6 +35,24 @@ def test_a_table_with_colours() -> None:
     assert lines[2].endswith("  22")
 
 
+def drawn_words(columns: int, spare: tuple[int, ...]) -> list[list[str]]:
+    rows = [("all-MiniLM-L6-v2", "384", "mean, normalized", "a, b")]
+    drawn = coloured_table(("NAME", "HIDDEN", "POOLING", "HEADS"), rows, (1,), columns, spare)
+    lines = ESCAPES.sub("", drawn).splitlines()
+    assert max(map(width, lines)) <= columns
+    return [line.split() for line in lines]
+
+
+def test_a_narrow_table_has_whole_names() -> None:
+    """Cells go on between words, and if that does not do, columns are left out."""
+    header, row = ["NAME", "HIDDEN", "POOLING", "HEADS"], ["all-MiniLM-L6-v2", "384", "mean,", "normalized", "a,", "b"]
+    assert drawn_words(60, (1, 2)) == [header, row]
+    assert drawn_words(45, (1, 2)) == [header, ["all-MiniLM-L6-v2", "384", "mean,", "a,", "b"], ["normalized"]]
+    assert drawn_words(40, (1, 2))[0] == ["NAME", "POOLING", "HEADS"]
+    assert drawn_words(30, (1, 2)) == [["NAME", "HEADS"], ["all-MiniLM-L6-v2", "a,", "b"]]
+    assert "".join(line[0] for line in drawn_words(14, (1, 2))[1:]) == "all-MiniLM-L6-v2"
+
+
 def test_no_colours_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     on_a_terminal(monkeypatch)
     assert ESCAPES.search(shown_table(HEADER, ROWS)) is not None

@@ -44,6 +44,8 @@ def output_of(arguments: argparse.Namespace, formats: Sequence[str]) -> tuple[st
         if kind not in formats:
             *most, last = [f".{name}" for name in formats if name != "summary"]
             raise UsageError(f"{output.name}: give a name that ends in {', '.join(most)} or {last}, or --format")
+    if output is not None and output.suffix.removeprefix(".") in {*formats, *TABLES} - {kind}:
+        raise UsageError(f"{output.name}: its name does not say {kind}: leave --format (or --json) out, or rename it")
     if kind in ("npy", "npz") and output is None:
         raise UsageError(f"--format {kind} needs --output FILE")
     texts = [] if reads_lines(arguments, arguments.texts) else arguments.texts

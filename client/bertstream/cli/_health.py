@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bertstream.cli._options import Commands, client, command
+from bertstream.cli._options import SMALL_SECONDS, Commands, client, command
 from bertstream.cli._output import print_json
 
 EXAMPLES = """\
@@ -16,7 +16,7 @@ examples:
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "health", run, "ask whether the server is serving", EXAMPLES)
+    parser = command(commands, "health", run, "ask whether the server is serving", EXAMPLES, seconds=SMALL_SECONDS)
     parser.add_argument(
         "service", nargs="?", default="", metavar="SERVICE", help="a service, or models/NAME (default: all)"
     )

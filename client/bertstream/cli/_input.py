@@ -8,14 +8,15 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import IO, Any, NamedTuple
 
 from bertstream.cli._interrupt import check
 from bertstream.cli._options import UsageError
 
-CHUNK_TEXTS = 256
+CHUNK_TEXTS, CHUNK_SECONDS = 256, 0.1
 STDIN = Path("-")
 
 READS_LINES = "`--input {name}` reads a text from each of its lines"
@@ -131,10 +132,15 @@ def texts_of(arguments: argparse.Namespace, given: Sequence[str]) -> Iterator[It
 
 
 def chunks(texts: Iterable[Line]) -> Iterator[list[str]]:
-    """Yield the texts in lists of some hundreds."""
-    rest = iter(texts)
-    while chunk := [line.text for line in islice(rest, CHUNK_TEXTS)]:
-        check()
+    """Yield the texts in lists of some hundreds, or of as many as a slow input gives in a moment."""
+    chunk, until = list[str](), monotonic() + CHUNK_SECONDS
+    for line in texts:
+        chunk.append(line.text)
+        if len(chunk) == CHUNK_TEXTS or monotonic() >= until:
+            check()
+            yield chunk
+            chunk, until = [], monotonic() + CHUNK_SECONDS
+    if chunk:
         yield chunk
 
 

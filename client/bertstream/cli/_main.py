@@ -97,6 +97,8 @@ def _guarded(run: Callable[[], int], parsed: argparse.Namespace | None = None) -
         code = run()
         sys.stdout.flush()
         return code
+    except SystemExit:  # of help and of arguments that make no sense, which need no client
+        raise
     except KeyboardInterrupt as interrupt:
         _print_notes(interrupt)
         return INTERRUPTED

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bertstream.cli._options import Commands, client, command
+from bertstream.cli._options import SMALL_SECONDS, Commands, client, command
 from bertstream.cli._output import print_json
 from bertstream.cli._tables import shown_table
 
@@ -21,11 +21,12 @@ examples:
   bertstream models --json"""
 
 HEADER = ("NAME", "FAMILY", "LAYERS", "HIDDEN", "TOKENS", "POOLING", "TYPE", "DEVICE", "WORKERS", "HEADS")
+RIGHT, SPARE = (2, 3, 4, 8), (2, 3, 1, 8, 4, 7, 5)  # in full: `bertstream models NAME`
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "models", run, "list the served models", EXAMPLES)
+    parser = command(commands, "models", run, "list the served models", EXAMPLES, seconds=SMALL_SECONDS)
     parser.add_argument("name", nargs="?", metavar="NAME", help="print all properties of this model")
 
 
@@ -51,9 +52,7 @@ def models_table(models: Iterable[Model]) -> str:
     """Return a table of models, and below it the deviation from float32 of each model in another precision."""
     listed = list(models)
     lines = [f"{each.name} in {each.compute_type}: {cosine}" for each in listed if (cosine := _cosine(each))]
-    return "\n\n".join(
-        [shown_table(HEADER, map(_row, listed), right=(2, 3, 4, 8)), *(["\n".join(lines)] if lines else [])]
-    )
+    return "\n\n".join([shown_table(HEADER, map(_row, listed), RIGHT, SPARE), *(["\n".join(lines)] if lines else [])])
 
 
 def _row(model: Model) -> tuple[str, ...]:

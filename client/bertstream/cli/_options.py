@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,8 @@ class Port(NamedTuple):
 
 
 RPC = Port("--address", "BERTSTREAM_ADDRESS", "127.0.0.1:50051", "HOST:PORT, or several with commas between")
+SMALL_SECONDS = 10.0
+"""How long a command waits for a small answer, that a server gives at once."""
 ADMIN = Port("--admin-address", "BERTSTREAM_ADMIN_ADDRESS", "127.0.0.1:9464", "HOST:PORT of --admin-port")
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -46,9 +49,18 @@ class UsageError(Exception):
 
 
 def command(
-    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], summary: str, epilog: str, port: Port = RPC
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    epilog: str,
+    port: Port = RPC,
+    seconds: float | None = None,
 ) -> argparse.ArgumentParser:
-    """Add a subcommand with the common options, which asks this port, and return its parser."""
+    """Add a subcommand with the common options, which asks this port, and return its parser.
+
+    seconds: after which it gives up, unless --timeout says otherwise; None for no limit.
+    """
     parser = commands.add_parser(
         name,
         help=summary,
@@ -63,7 +75,8 @@ def command(
     shown = f"{port.form} (default: ${port.variable}, else %(default)s)"
     common.add_argument(port.option, dest="address", metavar="ADDRESS", default=address, help=shown)
     _add_security(common)
-    common.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up after this time")
+    shown = "give up after this time" + (f" (default: {seconds:g})" if seconds else "")
+    common.add_argument("--timeout", type=_seconds, metavar="SECONDS", default=seconds, help=shown)
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

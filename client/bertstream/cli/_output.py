@@ -35,7 +35,7 @@ def stand_in_for_closed_streams() -> None:
         pass
     os.close(opened)
     sys.stdout = sys.stdout or ClosedOutput()
-    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
 def write_any_text() -> None:

@@ -40,11 +40,33 @@ def clipped(text: str, columns: int) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
     """Return a table whose columns are as wide as needed; those in `right` are aligned to the right."""
     lines = [list(header), *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
+    widths = column_widths(lines)
     aligned_right = set(right)
     return "\n".join(
         "  ".join(pad(cell, widths[i], i in aligned_right) for i, cell in enumerate(line)).rstrip() for line in lines
     )
+
+
+def fitted(lines: Sequence[Sequence[str]], columns: int) -> list[int]:
+    """Return the widths of a table's columns, so that all take at most `columns`, with no gaps between them counted.
+
+    Cells that are too long go on in the next line: between words, as long as that is enough, the widest first.
+    """
+    widths, least = column_widths(lines), word_widths(lines)
+    while sum(widths) > columns and max(widths) > 1:
+        loose = [place for place, wide in enumerate(widths) if wide > least[place]] or range(len(widths))
+        widths[max(loose, key=lambda place: widths[place])] -= 1
+    return widths
+
+
+def column_widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    """Return how wide each column is."""
+    return [max(map(width, column)) for column in zip(*lines, strict=True)]
+
+
+def word_widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    """Return how wide the longest word of each column is."""
+    return [max(width(word) for cell in column for word in cell.split() or [""]) for column in zip(*lines, strict=True)]
 
 
 def _character_width(character: str) -> int:

@@ -381,11 +381,12 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
 
         The last batch may be smaller. Items may be (id, text) with ids of yours, which are whole numbers of 64 bits;
         otherwise a text's position is its id.
-        `texts` is iterated in the thread that iterates the result, never far ahead of it. With `ordered=False` rows
-        come as they are ready. `on_error="raise"` raises a failed item's exception (`item_id` is its id) after all rows
-        that were ready before it; "collect" lists it in `errors`, and its row is NaN. A connection that breaks is
-        opened again, and only texts without an answer are sent again, as are those that the server refuses for now.
-        Where it takes none for half a minute, its error is raised. Closing the generator cancels the call.
+        `texts` is iterated in the thread that iterates the result, never far ahead of it, so that a batch which is
+        ready waits until a slow source has given its next text. With `ordered=False` rows come as they are ready.
+        `on_error="raise"` raises a failed item's exception (`item_id` is its id) after all rows that were ready before
+        it; "collect" lists it in `errors`, and its row is NaN. A connection that breaks is opened again, and only texts
+        without an answer are sent again, as are those that the server refuses for now. Where it takes none for half a
+        minute, its error is raised. Closing the generator cancels the call.
         `timeout` applies to the whole stream.
         """
         request = encode_request(Delivery(ordered, on_error, batch_size, progress, report), **options)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bertstream.files.formats import output_format
 from bertstream.files.operations import Operation
 from bertstream.files.plan import Plan
 from bertstream.files.rows import Inputs, Keep
@@ -46,6 +47,8 @@ class Asked:
 
     def check(self, plan: Plan) -> None:
         """Raise ValueError for what does not go together."""
+        if not plan.in_folder and output_format(plan.output) not in (None, plan.format):
+            raise ValueError(f"{plan.output}: its name does not say {plan.format}: leave `format` out, or rename it")
         if plan.format == "npy" and self.operation.name == "encode_multi":
             raise ValueError(".npy holds one vector a row, not one for each token; write .parquet, .arrow or .jsonl")
         if plan.format == "npy" and (self.operation.name != "encode" or self.keep or self.stored.dtype == "int8"):

@@ -289,3 +289,9 @@ def test_threads_share_a_client(server: FakeServer) -> None:
 def test_half_the_width_is_kept_when_dimensions_are_asked_for(client: Any) -> None:
     (batch,) = client.encode_stream(["a"], dimensions=HIDDEN // 2)
     assert batch.vectors.shape == (1, HIDDEN // 2)
+
+
+@pytest.mark.parametrize(("size", "error"), [(1.5, TypeError), ("64", TypeError), (None, TypeError), (0, ValueError)])
+def test_a_size_of_batches_that_makes_no_sense_is_named(client: Client, size: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="batch_size must be"):
+        list(client.encode_stream(["a"], batch_size=size))

@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from itertools import islice
+from time import monotonic
 from typing import Any, TypeVar
 
 import grpc
@@ -25,7 +26,7 @@ from bertstream.client._transport.async_channels import AsyncChannels, LoopChann
 from bertstream.client._transport.channels import Connection
 from bertstream.client._transport.deadline import Deadline
 from bertstream.client._transport.sync_call import End
-from bertstream.client._transport.sync_transport import CALLS_UNDER_WAY, ErrorOf, UnderWay
+from bertstream.client._transport.sync_transport import CALLS_UNDER_WAY, PULL_SECONDS, ErrorOf, UnderWay, pull
 from bertstream.client._transport.tracing import method
 from bertstream.client._types import Model
 
@@ -80,7 +81,7 @@ class AsyncTransport:
                             await calls.pop(event.lane).close()
                     match stream.step():
                         case Pull(count):
-                            await _pull(stream, source, count)
+                            await pull_async(stream, source, count)
                         case Send(message, lane):
                             await calls[lane].send(message)
                         case Receive():
@@ -251,18 +252,16 @@ def _iterator(texts: Any) -> Any:
     return aiter(texts) if hasattr(texts, "__aiter__") else iter(texts)
 
 
-async def _pull(stream: BulkStream[Any, Any], source: Any, count: int) -> None:
-    texts = await _take(source, count) if isinstance(source, AsyncIterator) else list(islice(source, count))
-    if len(texts) < count:
-        stream.end()
-    stream.add(texts)
-
-
-async def _take(source: AsyncIterator[Any], count: int) -> list[Any]:
-    texts: list[Any] = []
-    while len(texts) < count:
+async def pull_async(stream: BulkStream[Any, Any], source: Any, count: int) -> None:
+    """Move up to `count` texts from the caller's input to the stream, as the synchronous client does."""
+    if not isinstance(source, AsyncIterator):
+        pull(stream, source, count)
+        return
+    texts, until = list[Any](), monotonic() + PULL_SECONDS
+    while not texts or (len(texts) < count and monotonic() < until):
         try:
             texts.append(await anext(source))
         except StopAsyncIteration:
+            stream.end()
             break
-    return texts
+    stream.add(texts)

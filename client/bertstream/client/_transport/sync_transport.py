@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -32,6 +32,7 @@ from bertstream.client._types import Model
 T = TypeVar("T")
 ErrorOf: TypeAlias = Callable[[Any], RpcError]  # of what a call has raised
 CALLS_UNDER_WAY = 4
+PULL_SECONDS = 0.1  # after which what the caller's input has given is sent, although more would fit
 
 
 @dataclass(slots=True)
@@ -319,10 +320,18 @@ class SyncTransport:
 
 
 def pull(stream: BulkStream[Any, Any], source: Iterator[Any], count: int) -> None:
-    """Move up to `count` texts from the caller's input to the stream."""
-    texts = list(islice(source, count))
-    if len(texts) < count:
-        stream.end()
+    """Move up to `count` texts from the caller's input to the stream.
+
+    Fewer where the input is slow, so that they are sent, and answers handed out, before there are as many.
+    """
+    texts, until = list[Any](), monotonic() + PULL_SECONDS
+    for text in islice(source, count):
+        texts.append(text)
+        if monotonic() >= until:
+            break
+    else:
+        if len(texts) < count:
+            stream.end()
     stream.add(texts)
 
 
