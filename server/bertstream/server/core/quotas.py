@@ -15,6 +15,7 @@ import numpy as np
 
 from bertstream.server.core.errors import key_unknown, quota_exceeded
 from bertstream.server.settings import KEY_SLOTS, KeyEntry
+from bertstream.workers.mapped import reserve
 
 BURST_SECONDS = 5.0  # of a key's rate that may be taken at once, after as long a time without use
 _CALLS_RETRY_SECONDS = 1.0
@@ -37,10 +38,13 @@ class SharedCounts:
     """
 
     def __init__(self, path: Path, frontends: int = 1, number: int = 0) -> None:
-        """Map the file, or make it, as frontend `number`; forget the calls that this frontend had before a restart."""
+        """Map the file, or make it, as frontend `number`; forget the calls that this frontend had before a restart.
+
+        Raises OSError.
+        """
         size = KEY_SLOTS * (8 + 4 * frontends)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.ftruncate(self._fd, size)
+        reserve(self._fd, size, path)
         mapped = mmap.mmap(self._fd, size)
         self._full_at = np.frombuffer(mapped, np.float64, KEY_SLOTS)
         self._calls = np.frombuffer(mapped, np.int32, offset=8 * KEY_SLOTS).reshape(frontends, KEY_SLOTS)

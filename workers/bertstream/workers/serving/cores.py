@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bertstream.workers.mapped import map_file
+
 SLOTS = 1024  # one for each worker
 
 # The share of its core that each thread beyond the first must have had. Where nothing else used the cores, the median
@@ -82,9 +84,9 @@ def make(path: Path) -> None:
     """Make the file, which says that all workers are idle.
 
     It has a byte for each worker, the threads that it computes with, then another byte for each, how often it has begun
-    (mod 256).
+    (mod 256). Raises OSError.
     """
-    path.write_bytes(bytes(2 * SLOTS))
+    map_file(path, 2 * SLOTS).close()
 
 
 def clear(path: Path, slots: Iterable[int]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 import struct
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from bertstream.workers.mapped import map_file
 from bertstream.workers.serving.cores import Cores
 
 _COUNT = struct.Struct("<Q")
@@ -22,9 +22,8 @@ class RunningRecord:
     """Write the record, as the worker does around each batch."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("wb+") as file:
-            file.truncate(_SIZE)
-            self._map = mmap.mmap(file.fileno(), _SIZE)
+        """Make the file. Raises OSError."""
+        self._map = map_file(path, _SIZE)
 
     def set(self, keys: Iterable[Key]) -> None:
         """Record that these are computed from now on.
