@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertstream.server.files import read_regular
 from bertstream.server.settings import Certificates, TlsFiles
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def subjects_of(certificate: Mapping[str, Any]) -> list[str]:
 def _read(path: str, kind: str) -> str:
     """Return the contents of a PEM file as text in Latin-1, byte for byte."""
     try:
-        text = Path(path).read_text(encoding="latin-1")
+        text = read_regular(Path(path))[0].decode("latin-1")
     except OSError as error:
         raise CertificateError(f"cannot read {path}: {error.strerror}") from None
     if "-----BEGIN " not in text or f"{kind}-----" not in text:

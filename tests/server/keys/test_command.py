@@ -101,8 +101,10 @@ def test_removing_one_leaves_the_others_and_all_comments(run: Run, path: Path) -
     run("remove", "three")
     run("remove", "one")
     assert entries(path) == ()
+    assert path.read_text().endswith("\n\n# mine\nkeys = []  # no key is left: nobody may call\n")
     assert run("add", "four")[0] == 0
     assert [each.name for each in entries(path)] == ["four"]
+    assert "keys = []" not in path.read_text()
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,28 @@ def test_all_that_a_key_may_say(tmp_path: Path) -> None:
     assert HASH not in repr(found)
 
 
-def test_a_file_without_keys_lets_nobody_in(tmp_path: Path) -> None:
-    assert read(written(tmp_path, ""), certificates=False).keys == ()
+@pytest.mark.parametrize("text", ["", "# nothing but a comment\n"])
+def test_a_file_without_keys_is_a_mistake(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(KeysError) as raised:
+        read(path, certificates=False)
+    assert str(raised.value) == (
+        f"{path} has no keys: `bertstream keys add` makes one, and keys = [] says that nobody may call"
+    )
+    assert parse(text.encode(), "keys.toml") == ()
+
+
+def test_a_file_that_says_so_lets_nobody_in(tmp_path: Path) -> None:
+    path = written(tmp_path, "keys = []")
+    found = read(path, certificates=False)
+    assert found.keys == ()
+    assert found.warnings == (f"nobody may call, as no key is left in {path}: `bertstream keys add` makes one",)
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").symlink_to("/dev/zero")
+    with pytest.raises(KeysError, match=r"^cannot read .*/keys.toml: it is not a regular file$"):
+        read(tmp_path / "keys.toml", certificates=False)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,24 @@ def test_a_broken_file_keeps_the_old_keys_and_is_told_once(path: Path, caplog: p
     assert names(followed) == ["one"]
 
 
+def test_an_emptied_file_keeps_the_old_keys_and_the_last_one_can_be_removed(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    followed = FollowedKeys(path, certificates=False)
+    good = path.read_text()
+    path.write_text("")
+    assert not followed.follow()
+    assert names(followed) == ["one"]
+    path.write_text(good)
+    assert not followed.follow()
+    remove(path, "one")
+    assert followed.follow()
+    assert names(followed) == []
+    about_kept, about_none = (each.getMessage() for each in caplog.records)
+    assert about_kept.startswith(f"the keys in use are kept: {path} has no keys")
+    assert about_none.startswith("nobody may call, as no key is left")
+
+
 def test_a_hang_up_reads_it_at_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "bertstream")
     followed = FollowedKeys(path, certificates=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from bertstream.server.files import read_regular
 from bertstream.server.keys.file import HASH_PREFIX, KeysError, KeyTable, parse
 from bertstream.server.settings import KeyEntry
 
@@ -22,6 +23,8 @@ _KEY_BYTES = 32
 _HEADER = """\
 # Keys of bertstream: their hashes, never the keys. `bertstream keys` changes this file, and the server follows it.
 """
+_NOBODY = "keys = []  # no key is left: nobody may call\n"  # else a server would take the file for emptied by mistake
+_EMPTY_LIST = re.compile(r"^[ \t]*keys[ \t]*=[ \t]*\[\s*\][^\n]*\n?", re.MULTILINE)
 _TABLE = re.compile(r"^[ \t]*\[\[[ \t]*keys[ \t]*\]\]", re.MULTILINE)
 
 
@@ -46,13 +49,13 @@ def add(path: Path, key: KeyTable) -> None:
         raise KeysError(f"{path} has a key {key.name!r} already: remove it, or take another name")
 
     def added(text: str) -> str:
-        return f"{(text or _HEADER).rstrip()}\n\n{_table_of(key)}"
+        return f"{(_EMPTY_LIST.sub('', text) or _HEADER).rstrip()}\n\n{_table_of(key)}"
 
     _edit(path, added, lambda keys: (*keys, key))
 
 
 def remove(path: Path, name: str) -> None:
-    """Remove a key from the file. Raises KeysError."""
+    """Remove a key from the file, which then says so where none is left. Raises KeysError."""
 
     def removed(text: str) -> str:
         starts = [found.start() for found in _TABLE.finditer(text)]
@@ -61,7 +64,8 @@ def remove(path: Path, name: str) -> None:
             raise KeysError(f"{path} has no key {name!r}")
         if place >= len(starts):
             raise KeysError(f"{path} is written in a way that this cannot change: remove {name!r} by hand")
-        return text[: starts[place]] + text[(*starts, len(text))[place + 1] :]
+        rest = text[: starts[place]] + text[(*starts, len(text))[place + 1] :]
+        return rest if len(starts) > 1 else rest + _NOBODY
 
     _edit(path, removed, lambda keys: tuple(key for key in keys if key.name != name))
 
@@ -82,7 +86,7 @@ def _edit(path: Path, edit: Callable[[str], str], wanted: Callable[[Keys], Keys]
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path)[0].decode()
     except FileNotFoundError:
         return ""
     except OSError as error:

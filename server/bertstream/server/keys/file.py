@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 import tomllib
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from bertstream.server.files import read_regular
 from bertstream.server.settings import KeyEntry, Role
 
 MOST_KEYS = 4096
@@ -65,9 +65,9 @@ class KeyTable(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
 
 class KeysFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """All of the file."""
+    """All of the file. Without `keys` it has been emptied by mistake, or is still being written."""
 
-    keys: Annotated[tuple[KeyTable, ...], Meta(max_length=MOST_KEYS)] = ()
+    keys: Annotated[tuple[KeyTable, ...], Meta(max_length=MOST_KEYS)] | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +84,33 @@ def read(path: Path, *, certificates: bool) -> ReadKeys:
     certificates: whether clients show certificates, without which a key for a `subject` can never be used.
     """
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read()
+        data, mode = read_regular(path)
     except OSError as error:
         raise KeysError(f"cannot read {path}: {error.strerror}") from None
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise KeysError(f"others than its owner may write {path}, and so let anyone in: chmod go-w")
-    keys = parse(data, str(path))
+    keys = _parsed(data, str(path)).keys
+    if keys is UNSET:
+        raise KeysError(f"{path} has no keys: `bertstream keys add` makes one, and keys = [] says that nobody may call")
     lacking = next((key.name for key in keys if key.subject and not certificates), None)
     if lacking is not None:
         raise KeysError(
             f"{path}: the key {lacking!r} is for a certificate, which clients show with tls_client_ca alone"
         )
-    warnings = (f"every user of this machine can read {path}: chmod o-r",) if mode & stat.S_IROTH else ()
-    return ReadKeys(tuple(key.entry for key in keys), warnings)
+    warnings = []
+    if mode & stat.S_IROTH:
+        warnings.append(f"every user of this machine can read {path}: chmod o-r")
+    if not keys:
+        warnings.append(f"nobody may call, as no key is left in {path}: `bertstream keys add` makes one")
+    return ReadKeys(tuple(key.entry for key in keys), tuple(warnings))
 
 
 def parse(data: bytes, origin: str) -> tuple[KeyTable, ...]:
     """Return the keys that a file holds. Raises KeysError, which names the file by its `origin`."""
+    return _parsed(data, origin).keys or ()
+
+
+def _parsed(data: bytes, origin: str) -> KeysFile:
     try:
         found = msgspec.convert(tomllib.loads(data.decode()), KeysFile)
     except UnicodeDecodeError:
@@ -111,8 +119,8 @@ def parse(data: bytes, origin: str) -> tuple[KeyTable, ...]:
         raise KeysError(f"{origin}: {error}") from None
     except msgspec.ValidationError as error:
         raise KeysError(f"{origin}: {_in_words(str(error))}") from None
-    _check(found.keys, origin)
-    return found.keys
+    _check(found.keys or (), origin)
+    return found
 
 
 def checked(values: Mapping[str, Any]) -> KeyTable:
