@@ -86,6 +86,23 @@ def test_a_named_file_wins_over_the_variable(tmp_path: Path) -> None:
     assert load("--config", str(tmp_path / "one"), BERTSTREAM_CONFIG=str(tmp_path / "other")).host == "one"
 
 
+def test_an_empty_variable_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "bertstream.toml"
+    file.write_text('keys_file = "keys.toml"')
+    empty = {f"BERTSTREAM_{name.upper()}": "" for name in FIELDS}
+    assert load(**empty, BERTSTREAM_CONFIG="") == ServeConfig()
+    assert load("--config", str(file), **empty) == ServeConfig(keys_file="keys.toml")
+    assert load("--port", "5", **empty) == ServeConfig(port=5)
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "bertstream.toml"
+    file.write_bytes(b'host = "\xff"')
+    with pytest.raises(ConfigError) as raised:
+        load("--config", str(file))
+    assert str(raised.value) == f"{file} is no text in UTF-8"
+
+
 def test_nothing_said_is_the_defaults() -> None:
     assert load() == ServeConfig()
 
@@ -99,7 +116,12 @@ def test_nothing_said_is_the_defaults() -> None:
         (["--drain-seconds", "inf"], {}, "--drain-seconds must be at least 0"),
         (["--max-texts", "0"], {}, "--max-texts must be at least 1"),
         (["--max-texts", "9999999999"], {}, "--max-texts must be at least 1 and at most 2147483647"),
-        ([], {"BERTSTREAM_PORT": ""}, "BERTSTREAM_PORT must be a whole number, not ''"),
+        (["--port", ""], {}, "--port must be a whole number, not ''"),
+        ([], {"BERTSTREAM_PORT": " "}, "BERTSTREAM_PORT must be a whole number, not ' '"),
+        (["--workers", "1000000"], {}, "--workers must be at least 0 and at most 1024, not 1000000"),
+        (["--threads", "1025"], {}, "--threads must be at least 0 and at most 1024, not 1025"),
+        (["--tokenizer-threads", "1025"], {}, "--tokenizer-threads must be at least 0 and at most 1024"),
+        (["--frontends", "257"], {}, "--frontends must be at least 0 and at most 256, not 257"),
         ([], {"BERTSTREAM_DEVICE": "tpu"}, "BERTSTREAM_DEVICE must be one of auto, cpu, cuda, not 'tpu'"),
         ([], {"BERTSTREAM_BATCH_SECONDS": "1s"}, "BERTSTREAM_BATCH_SECONDS must be a number, not '1s'"),
     ],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from bertstream.server import config
+from bertstream.server import config, variables
 from bertstream.server.keys import command as keys_command
 from bertstream.server.supervisor import app
 from bertstream.server.supervisor.compilation import compile_models
@@ -18,6 +20,8 @@ from bertstream.workers.native.processor import ProcessorError
 from bertstream.workers.process import logs
 from bertstream.workers.programs.description import DescriptionError
 from bertstream.workers.trust.ownership import TrustError
+
+log = logging.getLogger(__name__)
 
 _EXAMPLES = """examples:
   bertstream serve                                    the embedded all-MiniLM-L6-v2
@@ -70,6 +74,7 @@ def serve_main(argv: Sequence[str]) -> int:
     def run() -> int:
         chosen = config.load(parser.parse_args(argv))
         logs.setup("supervisor", chosen.log_level)
+        _warn_of_variables()
         app.serve(chosen)
         return 0
 
@@ -84,6 +89,7 @@ def compile_main(argv: Sequence[str]) -> int:
     def run() -> int:
         chosen = config.load(parser.parse_args(argv))
         logs.setup("compile", chosen.log_level)
+        _warn_of_variables()
         choices = chosen_models(chosen)
         with ProgressDisplay() as display:
             compiled = asyncio.run(compile_models(compile_task(chosen, choices), display))
@@ -115,6 +121,11 @@ class _ServerParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         app.fail(f"{message} (see `{self.prog} --help`)")
         raise SystemExit(2)
+
+
+def _warn_of_variables() -> None:
+    for warning in variables.warnings_of(os.environ):
+        log.warning("%s", warning)
 
 
 def _exit_code(run: Callable[[], int]) -> int:

@@ -21,6 +21,9 @@ class ConfigError(Exception):
 
 _MOST = (1 << 31) - 1  # the largest number that gRPC and an int32 of the protocol take; 68 years if it is seconds
 
+# Far more than any machine has use for; each is a process or a thread.
+MOST_FRONTENDS, MOST_WORKERS, MOST_THREADS = 256, 1024, 1024
+
 
 def _option(
     default: Any, text: str, *, least: float | None = None, most: float = _MOST, choices: Sequence[str] = ()
@@ -66,6 +69,7 @@ class ServeConfig:
         "processes that serve gRPC, all on one port; 0: one for every 4 cores, or 2 where models run on GPUs, "
         "at least 1 and at most 8",
         least=0,
+        most=MOST_FRONTENDS,
     )
     tls_certificate: str = _option(
         "", "PEM file of the certificate to serve TLS with, followed by those between it and its authority"
@@ -119,8 +123,15 @@ class ServeConfig:
         "auto is throughput whose workers take idle cores, too",
         choices=("auto", "throughput", "latency"),
     )
-    workers: int = _option(0, "worker processes for each model; 0: one a GPU, or on the CPU as optimize says", least=0)
-    threads: int = _option(0, "threads of each worker on the CPU; 0: an even share of the cores", least=0)
+    workers: int = _option(
+        0,
+        "worker processes for each model; 0: one a GPU, or on the CPU as optimize says",
+        least=0,
+        most=MOST_WORKERS,
+    )
+    threads: int = _option(
+        0, "threads of each worker on the CPU; 0: an even share of the cores", least=0, most=MOST_THREADS
+    )
     pin: bool = _option(False, "whether each worker on the CPU stays on cores of its own, where there are enough")
     batch_tokens: int = _option(0, "tokens in one batch; 0: 1024 on the CPU, 16384 on CUDA", least=0)
     queue_tokens: int = _option(
@@ -158,7 +169,9 @@ class ServeConfig:
     stalled_seconds: float = _option(
         300.0, "a streaming call whose reader takes nothing for so long, while an answer waits, is ended", least=1
     )
-    tokenizer_threads: int = _option(0, "threads that tokenize, in all frontends together; 0: one a core", least=0)
+    tokenizer_threads: int = _option(
+        0, "threads that tokenize, in all frontends together; 0: one a core", least=0, most=MOST_THREADS
+    )
     drain_seconds: float = _option(30.0, "how long calls under way may take when the server stops", least=0)
     drain_notice_seconds: float = _option(
         0.0, "how long new calls are still taken before that, while health already tells of the stop", least=0
@@ -231,14 +244,14 @@ def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] = tuple(
 def load(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> ServeConfig:
     """Return the options: a flag wins over a variable, that over the file, and that over the default.
 
-    Raises ConfigError.
+    A variable that is empty counts as one that is not set. Raises ConfigError.
     """
     path = arguments.config or environment.get("BERTSTREAM_CONFIG")
     values = _from_file(Path(path)) if path else {}
     for name in FIELDS:
         variable = "BERTSTREAM_" + name.upper()
-        if variable in environment:
-            values[name] = _parse(name, environment[variable], variable)
+        if text := environment.get(variable):
+            values[name] = _parse(name, text, variable)
         given = getattr(arguments, name, None)
         if given not in (None, []):
             values[name] = _parse(name, given, "--" + name.replace("_", "-"))
@@ -258,7 +271,9 @@ def _from_file(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is no text in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
     return _from_table(table, f"{path}: ")
 

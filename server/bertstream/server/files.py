@@ -1,4 +1,4 @@
-"""Reads files that people write for the server, some of them again while it runs: regular ones, and no more than that."""
+"""Reads what people write for the server, some of it again while it runs: regular files that are not too large."""
 
 from __future__ import annotations
 

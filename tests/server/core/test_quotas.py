@@ -48,6 +48,21 @@ def refused(quota: Quota, tokens: int) -> RequestError:
 
 
 @pytest.mark.parametrize(
+    ("rate", "tokens", "told", "retry"), [(100.0, 1, 0.1, 0.01), (100.0, 37, 0.4, 0.37), (1e6, 1, 0.1, 0.001)]
+)
+def test_who_waits_as_long_as_told_has_waited_long_enough(
+    counts: SharedCounts, pass_time: Clock, rate: float, tokens: int, told: float, retry: float
+) -> None:
+    quota = Quota(key(rate), counts)
+    quota.charge(int(rate * BURST_SECONDS))
+    error = refused(quota, tokens)
+    assert error.retry_seconds == retry
+    assert error.message.endswith(f"try again in {told} s")
+    pass_time(retry)
+    quota.charge(tokens)
+
+
+@pytest.mark.parametrize(
     ("full_at", "cost", "wait"),
     [
         (0.0, 5.0, 0.0),  # the bucket has been full for long

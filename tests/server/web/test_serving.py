@@ -45,6 +45,9 @@ def test_nobody_else_has_the_port_while_it_listens() -> None:
 
 
 def test_nobody_else_has_the_port_before_it_listens() -> None:
-    with reserve_port("127.0.0.1", 0) as reserved, listening(*reserved.getsockname()):
-        with pytest.raises(ConfigError, match="Address already in use"):
-            reserve_port(*reserved.getsockname())
+    with (
+        reserve_port("127.0.0.1", 0) as reserved,
+        listening(*reserved.getsockname()),
+        pytest.raises(ConfigError, match="Address already in use"),
+    ):
+        reserve_port(*reserved.getsockname())

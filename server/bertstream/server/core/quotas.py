@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import math
 import mmap
 import os
 import time
@@ -181,8 +182,14 @@ class Quota:
         return self._counts
 
     def _exceeded(self, wait: float) -> Exception:
-        about = f"this key has had its {self._rate:g} tokens a second; try again in {wait:.1f} s"
-        return quota_exceeded(about, round(wait, 3))
+        about = f"this key has had its {self._rate:g} tokens a second; try again in {_up(wait, 1)} s"
+        return quota_exceeded(about, _up(wait, 3))
+
+
+def _up(seconds: float, digits: int) -> float:
+    """Round up, so that who waits for as long need not wait again."""
+    scale = 10.0**digits
+    return max(1, math.ceil(round(seconds * scale, 6))) / scale
 
 
 NO_QUOTA = Quota()
