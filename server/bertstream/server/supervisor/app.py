@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -28,10 +27,11 @@ from bertstream.server.settings import ConnectionLimits, FrontendSettings
 from bertstream.server.supervisor.admin import admin_specs
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.draining import DrainLog
+from bertstream.server.supervisor.folders import private_folder
 from bertstream.server.supervisor.frontends import Frontends
 from bertstream.server.supervisor.gathering import Gathering, ServerFacts, gathering_forever
 from bertstream.server.supervisor.hanging_up import HangUp
-from bertstream.server.supervisor.hosting import compile_task, core_settings, launch_all, private_folder
+from bertstream.server.supervisor.hosting import compile_task, core_settings, launch_all
 from bertstream.server.supervisor.keys import ServedKeys, followed_keys, following
 from bertstream.server.supervisor.launching import FRONTEND_MALLOC, Launch, Launcher, Watch
 from bertstream.server.supervisor.listening import check_exposure, followed_certificates, reserve_port, tls_settings
@@ -70,13 +70,10 @@ def serve(config: ServeConfig) -> None:
         reserve_port(config.host, config.port) as reserved,
         reserved_http_port(config) as http,
         reserved_admin_port(config, certificates, keys) as admin,
+        private_folder() as folder,
     ):
         ports = Ports(reserved.getsockname()[1], http, admin)
-        directory = private_folder()
-        try:
-            asyncio.run(_serve(config, ports, choices, directory, certificates, keys))
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        asyncio.run(_serve(config, ports, choices, folder, certificates, keys))
 
 
 @contextlib.contextmanager

@@ -9,34 +9,20 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
-from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.config import ServeConfig
 from bertstream.server.settings import FrontendSettings, Limits
 from bertstream.server.supervisor.compilation import run_compiler
+from bertstream.server.supervisor.folders import private_folder
 from bertstream.server.supervisor.launching import Launch, Launcher
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
 from bertstream.workers.compile.compiling import Compiled, CompileStep, CompileTask
 from bertstream.workers.process.group import Group
 from bertstream.workers.process.supervisor import Supervisor
-from bertstream.workers.trust.ownership import TrustError, check_way
 
 log = logging.getLogger(__name__)
-
-
-def private_folder() -> Path:
-    """Make a folder for sockets that is this user's alone. Raises ConfigError where others could replace it."""
-    folder = Path(tempfile.mkdtemp(prefix="bertstream-"))
-    try:
-        check_way(folder)
-    except TrustError as error:
-        folder.rmdir()
-        raise ConfigError(f"the folder for sockets (TMPDIR): {error}") from error
-    return folder
 
 
 def compile_task(config: ServeConfig, choices: Sequence[ModelChoice]) -> CompileTask:
@@ -109,8 +95,7 @@ class Host:
             self._running.cancel()
 
     async def _run(self, choices: tuple[ModelChoice, ...]) -> None:
-        folder = private_folder()
-        try:
+        with private_folder() as folder:
             compiled = await run_compiler(compile_task(self._config, choices), _log_step)
             launcher = Launcher(self._config, folder, compiled.devices, self._cores)
             launches = launch_all(launcher, choices, compiled)
@@ -122,8 +107,6 @@ class Host:
                 [groups], self._config.drain_seconds, lambda: self._on_ready(settings), signals=()
             )
             await self._supervisor.run()
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _log_step(at: CompileStep) -> None:
