@@ -70,4 +70,6 @@ def test_no_room_is_told_with_the_folder_and_the_size(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "posix_fallocate", failing(errno.ENOSPC))
     with pytest.raises(OSError, match="no room") as raised:
         map_file(tmp_path / "made", SIZE)
-    assert str(raised.value) == f"{tmp_path}, below TMPDIR, has no room for 3,145,728 bytes more (No space left on device)"
+    assert (
+        str(raised.value) == f"{tmp_path}, below TMPDIR, has no room for 3,145,728 bytes more (No space left on device)"
+    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import stat
 from pathlib import Path
 
+import pytest
 from msgspec import to_builtins
 
 from bertstream.server.messages import AwaitDrained, CallsLeft, ServeModels, UseKeys
@@ -43,6 +45,15 @@ def test_it_takes_keys_from_its_first_settings_on(tmp_path: Path) -> None:
         assert frontend.heard() == Ready()
         frontend.tell(Question(1, UseKeys((first, second))))
         assert frontend.heard() == Answer(1)
+
+
+def test_its_unix_socket_is_this_users_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("s") / "frontend.socket"
+    with led(MODULE, "frontend-7") as frontend:
+        assert frontend.heard() == Started()
+        frontend.tell(Settings(dataclasses.replace(SETTINGS, admin_socket=str(path))))
+        assert frontend.heard() == Ready()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_it_answers_what_it_is_asked_or_says_why_not() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -356,6 +357,24 @@ def test_a_compiler_that_fails_is_asked_once(monkeypatch: pytest.MonkeyPatch, tm
     assert "no headers" in native.status()[1]
 
 
+@pytest.mark.usefixtures("no_memory")
+@pytest.mark.parametrize(
+    "ends",
+    ["echo 'error: writing to /tmp/a.s: No space left on device' >&2; exit 1", "kill -9 $$"],
+    ids=["disk", "memory"],
+)
+def test_a_compiler_that_lacked_room_is_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ends: str) -> None:
+    asked = tmp_path / "asked"
+    script = tmp_path / "starved"
+    script.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exit\necho x >> {asked}\n{ends}\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    for _ in range(2):
+        with pytest.raises(native.NativeError):
+            native.build(tmp_path)
+    assert asked.read_text() == "x\nx\n"
+
+
 @pytest.fixture
 def stub_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], int]:
     """Use a compiler that writes a few bytes; return a function that counts its calls."""
@@ -395,6 +414,19 @@ def test_a_library_that_is_not_as_it_was_built_is_built_anew(
     (record,) = caplog.records
     assert record.getMessage().startswith(str(built.parent))
     assert "put aside" in record.getMessage()
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_what_a_killed_builder_left_is_removed_by_the_next(stub_compiler: Callable[[], int], tmp_path: Path) -> None:
+    built = native.build(tmp_path / "cache")
+    place = built.parent
+    shutil.rmtree(place)
+    (place.parent / f".{place.name}.abandon").mkdir()
+    (place.parent / ".another.abandon").mkdir()
+    assert native.build(tmp_path / "cache") == built
+    assert stub_compiler() == 2
+    folders = {path.name for path in place.parent.iterdir() if path.is_dir()}
+    assert folders == {place.name, ".another.abandon"}  # the other may be under way
 
 
 @pytest.mark.usefixtures("no_memory")

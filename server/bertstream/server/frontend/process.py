@@ -245,9 +245,10 @@ class Frontend:
 
 
 def listen_on(server: grpc.aio.Server, path: str) -> None:
-    """Take calls on a Unix socket too, in place of one that a former life of this process has left."""
+    """Take calls of this user on a Unix socket too, in place of one that a former life of this process has left."""
     Path(path).unlink(missing_ok=True)
-    server.add_insecure_port(f"unix:{path}")
+    server.add_insecure_port(f"unix:{path}")  # which binds it
+    Path(path).chmod(0o600)
 
 
 async def serve(settings: FrontendSettings, control: ControlLine) -> None:

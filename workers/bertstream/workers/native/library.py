@@ -44,6 +44,8 @@ _VECTOR_FLAGS = {
     processor.PORTABLE: ("-DCPU_CAPABILITY=DEFAULT",),
 }
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+# What compilers say where a disk is full, or the kernel has killed a part of them for memory.
+_PASSING = ("No space left on device", "Disk quota exceeded", "Killed signal terminated", "Cannot allocate memory")
 _FROM_PACKAGE = "package."  # prefix of a folder with a copy of the package's
 
 
@@ -53,6 +55,10 @@ class NativeError(Exception):
 
 class AbsentError(NativeError):
     """They are switched off, or the machine lacks what they need: so at each start, until that is changed."""
+
+
+class PassingError(NativeError):
+    """They could not be built this time, for what the machine lacked then: memory, or room on a disk."""
 
 
 class ReadOnlyError(Exception):
@@ -233,9 +239,12 @@ def _made(place: Path, make: Callable[[Path], None]) -> Path:
             return library
         if failure.exists():  # the same compiler would fail again, and take as long
             raise NativeError(f"{failure.read_text(encoding='utf-8')} (remembered in {failure})")
+        store.remove_unfinished(place)
         try:
             with store.new(place) as folder:
                 make(folder / library.name)
+        except PassingError:
+            raise
         except NativeError as error:
             failure.write_text(str(error), encoding="utf-8")
             raise
@@ -265,7 +274,7 @@ def _key(command: tuple[str, ...]) -> str:
 
 
 def compile_library(command: tuple[str, ...], library: Path) -> None:
-    """Run the compiler. Raises NativeError."""
+    """Run the compiler. Raises NativeError, a PassingError where the next attempt may well succeed."""
     try:
         done = subprocess.run(
             [*command, "-o", str(library)], capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
@@ -273,7 +282,8 @@ def compile_library(command: tuple[str, ...], library: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NativeError(f"{command[0]} did not finish: {error}") from error
     if done.returncode != 0:
-        raise NativeError(f"{command[0]} failed: {_first_error(done.stderr)}")
+        passing = done.returncode < 0 or any(each in done.stderr for each in _PASSING)
+        raise (PassingError if passing else NativeError)(f"{command[0]} failed: {_first_error(done.stderr)}")
 
 
 def _first_error(output: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import logging
 import os
 import shutil
@@ -90,6 +91,14 @@ def sweep(folder: Path) -> None:
     for path in folder.glob(".*"):
         with contextlib.suppress(OSError):
             if time.time() - path.lstat().st_mtime > ABANDONED_SECONDS:
+                _remove(path)
+
+
+def remove_unfinished(place: Path) -> None:
+    """Remove what killed processes left half-written of what belongs at `place`, while nobody else may write it."""
+    for path in place.parent.glob(f".{glob.escape(place.name)}.*"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid == os.geteuid():
                 _remove(path)
 
 
