@@ -38,6 +38,14 @@ def test_a_model_root_that_is_not_there(tmp_path: Path) -> None:
         app.serve(ServeConfig(model_roots=(str(tmp_path), f"{tmp_path}/none")))
 
 
+@pytest.mark.parametrize("below", ["", "/cache", "/a/b"])
+def test_a_cache_that_is_no_folder(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=f"^cache: {tmp_path}/file is not a folder$"):
+        hosting.compile_task(ServeConfig(cache=f"{tmp_path}/file{below}"), ())
+    hosting.compile_task(ServeConfig(cache=f"{tmp_path}/new{below}"), ())
+
+
 @pytest.fixture(autouse=True)
 def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))

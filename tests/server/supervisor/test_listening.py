@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from bertstream.server.config import ConfigError, ServeConfig
-from bertstream.server.supervisor.listening import check_exposure, followed_certificates, reserve_port, tls_settings
+from bertstream.server.supervisor.listening import (
+    check_exposure,
+    check_ports,
+    followed_certificates,
+    reserve_port,
+    tls_settings,
+)
 from tests.support.certificates import Authority
 
 
@@ -41,6 +47,27 @@ def test_a_port_in_use_is_an_error(listening: bool, shared: bool) -> None:
 def test_a_second_server_on_a_reserved_port_is_an_error() -> None:
     with reserve_port("127.0.0.1", 0) as reserved, pytest.raises(ConfigError):
         reserve_port("127.0.0.1", reserved.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (ServeConfig(port=5, http_port=5), "port and http_port"),
+        (ServeConfig(port=5, admin_port=5), "port and admin_port"),
+        (ServeConfig(port=4, http_port=5, host="::", admin_port=5), "http_port and admin_port"),
+        (ServeConfig(port=5, host="localhost", admin_port=5, admin_host="0.0.0.0"), "port and admin_port"),
+    ],
+)
+def test_one_port_for_two_purposes(config: ServeConfig, names: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        check_ports(config)
+    assert str(raised.value) == f"{names} are both 5: choose another one for one of them"
+
+
+def test_ports_that_do_not_meet() -> None:
+    check_ports(ServeConfig())
+    check_ports(ServeConfig(port=0, http_port=0, admin_port=0))
+    check_ports(ServeConfig(port=5, host="192.0.2.1", admin_port=5, admin_host="127.0.0.1"))
 
 
 def test_a_host_that_is_not_there() -> None:

@@ -34,7 +34,13 @@ from bertstream.server.supervisor.hanging_up import HangUp
 from bertstream.server.supervisor.hosting import compile_task, core_settings, launch_all
 from bertstream.server.supervisor.keys import ServedKeys, followed_keys, following
 from bertstream.server.supervisor.launching import FRONTEND_MALLOC, Launch, Launcher, Watch
-from bertstream.server.supervisor.listening import check_exposure, followed_certificates, reserve_port, tls_settings
+from bertstream.server.supervisor.listening import (
+    check_exposure,
+    check_ports,
+    followed_certificates,
+    reserve_port,
+    tls_settings,
+)
 from bertstream.server.supervisor.loading import Loader
 from bertstream.server.supervisor.members import members_of, models_of
 from bertstream.server.supervisor.progress import ProgressDisplay
@@ -63,6 +69,7 @@ def serve(config: ServeConfig) -> None:
     choices = chosen_models(config)
     if missing := [root for root in config.model_roots if not Path(root).expanduser().is_dir()]:
         raise ConfigError(f"model_roots: there is no directory {missing[0]}")
+    check_ports(config)
     certificates = followed_certificates(config)
     keys = followed_keys(config)
     check_exposure(config.host, config.insecure, tls=certificates is not None, keys=keys is not None)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
-from bertstream.server.config import ServeConfig
+from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.settings import FrontendSettings, Limits
 from bertstream.server.supervisor.compilation import run_compiler
 from bertstream.server.supervisor.folders import private_folder
@@ -26,8 +28,21 @@ log = logging.getLogger(__name__)
 
 
 def compile_task(config: ServeConfig, choices: Sequence[ModelChoice]) -> CompileTask:
-    """Return the task of compiling all models that are served from the start."""
+    """Return the task of compiling all models that are served from the start.
+
+    Raises ConfigError where the cache is no folder, or is to be below what is none.
+    """
+    if config.cache:
+        _check_cache(Path(config.cache))
     return CompileTask(tuple(each.to_compile for each in choices), config.cache, config.log_level)
+
+
+def _check_cache(cache: Path) -> None:
+    for place in (cache, *cache.parents):
+        if os.path.isdir(place):  # noqa: PTH112 - Path's own raises where it may not look
+            return
+        if os.path.exists(place):  # noqa: PTH110
+            raise ConfigError(f"cache: {place} is not a folder")
 
 
 def launch_all(launcher: Launcher, choices: Sequence[ModelChoice], compiled: Compiled) -> list[Launch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import socket
 from ipaddress import ip_address
@@ -13,6 +14,8 @@ from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.settings import TlsFiles, TlsSettings
 
 log = logging.getLogger(__name__)
+
+_ANY = ("", "0.0.0.0", "::")  # hosts that stand for all addresses
 
 
 def followed_certificates(config: ServeConfig) -> FollowedCertificates | None:
@@ -54,6 +57,16 @@ def check_exposure(host: str, insecure: bool, *, tls: bool, keys: bool, option: 
         f"{option} {host!r} can be reached by other machines, in plain text and without a key: give tls_certificate "
         "and tls_key, or keys_file, listen on 127.0.0.1, or say --insecure where the network itself is safe"
     )
+
+
+def check_ports(config: ServeConfig) -> None:
+    """Refuse one port for two purposes, which is told in terms of the options here. Raises ConfigError."""
+    ports = [("port", config.host, config.port), ("http_port", config.host, config.http_port)]
+    ports.append(("admin_port", config.admin_host, config.admin_port))
+    for (name, host, port), (other, other_host, other_port) in itertools.combinations(ports, 2):
+        same_place = host == other_host or not {host, other_host}.isdisjoint(_ANY)
+        if port > 0 and port == other_port and same_place:
+            raise ConfigError(f"{name} and {other} are both {port}: choose another one for one of them")
 
 
 def reserve_port(host: str, port: int) -> socket.socket:
