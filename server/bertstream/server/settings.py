@@ -180,3 +180,4 @@ class AdminSettings:
     keys: FollowedKeysSettings | None = None  # None: anyone may look, and call
     frontend_sockets: tuple[str, ...] = ()  # on which frontends take the calls of the pages
     otlp: OtlpSettings | None = None  # None: metrics are pushed nowhere
+    max_header_bytes: int = 16_384  # of one request

@@ -95,3 +95,12 @@ async def test_without_keys_only_names_of_the_server_are_answered(host: str, sta
 )
 async def test_without_keys_no_page_of_another_server_is_answered(origin: str, status: int) -> None:
     assert (await request(app(), "/metrics", {"origin": origin})).status == status
+
+
+async def test_headers_have_a_bound_before_any_key_is_looked_at(keys: FollowedKeysSettings) -> None:
+    many = {f"x-{number}": "a" * 1000 for number in range(17)}
+    for path in ("/healthz", "/metrics"):
+        refused = await request(app(keys=keys), path, many)
+        assert (refused.status, refused.json["details"][0]["reason"]) == (413, "REQUEST_TOO_LARGE")
+    del many["x-0"], many["x-1"]
+    assert (await request(app(keys=keys), "/healthz", many)).status == 200

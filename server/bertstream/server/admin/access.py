@@ -19,6 +19,8 @@ from bertstream.server.admin.statuses import refusal
 from bertstream.server.core.errors import RequestError, host_not_known, origin_not_known
 from bertstream.server.core.keys import Keys
 from bertstream.server.keys.following import FollowedKeys
+from bertstream.server.protocols.http.call import check_headers
+from bertstream.server.protocols.http.statuses import status_of
 from bertstream.server.settings import AdminSettings
 
 _OPEN = ("/", "/healthz", "/readyz")  # need no key, as they show nothing of the server's use
@@ -29,16 +31,20 @@ Check = Callable[[str, Headers], None]  # of a path and headers; raises RequestE
 class Access:
     """Refuses requests that may not be made, before any route sees them."""
 
-    def __init__(self, app: ASGIApp, check: Check) -> None:
+    def __init__(self, app: ASGIApp, check: Check, max_header_bytes: int) -> None:
         self._app = app
         self._check = check
+        self._max_header_bytes = max_header_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
+                check_headers(scope["headers"], self._max_header_bytes)
                 self._check(scope["path"], Headers(scope=scope))
             except RequestError as error:
-                await refusal(error)(scope, receive, send)
+                answer = refusal(error)
+                answer.status_code = status_of(error)
+                await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

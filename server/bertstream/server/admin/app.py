@@ -34,7 +34,7 @@ def routes(settings: AdminSettings, gatherings: Gatherings) -> list[BaseRoute]:
 
 def application(settings: AdminSettings, gatherings: Gatherings) -> Starlette:
     """Return the application."""
-    access = Middleware(Access, check=check_of(settings))
+    access = Middleware(Access, check=check_of(settings), max_header_bytes=settings.max_header_bytes)
     return Starlette(
         routes=routes(settings, gatherings), middleware=[access], exception_handlers={RequestError: _refuse}
     )

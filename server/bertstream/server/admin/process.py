@@ -98,6 +98,8 @@ async def _serve_http(
         application(settings, gatherings),
         tls,
         http=partial(YieldingConnection, _LIMITS),
+        log_level="ERROR",  # below that it tells of callers' faults, which callers could repeat without end
+        h11_max_incomplete_event_size=settings.max_header_bytes,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GOODBYE_SECONDS,
     )

@@ -43,6 +43,7 @@ def admin_specs(
             keys=None if keys is None else keys.followed,
             frontend_sockets=tuple(sockets),
             otlp=otlp,
+            max_header_bytes=config.max_header_bytes,
         )
 
     async def answer(asked: Any) -> Gathered:

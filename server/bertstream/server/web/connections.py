@@ -49,6 +49,14 @@ class BoundedConnection(H11Protocol):
             self.transport.abort()
         self._bound_head()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are no HTTP; whoever makes the answer to what came before writes it no more."""
+        super().send_400_response(msg)
+        cycle: Any = self.cycle  # None before the first request
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
     def on_response_complete(self) -> None:
         self.silent_since = time.monotonic()
         super().on_response_complete()

@@ -24,6 +24,12 @@ Receive = Any
 Send = Any
 
 
+def check_headers(headers: Iterable[tuple[bytes, bytes]], most: int) -> None:
+    """Raise REQUEST_TOO_LARGE for headers of more bytes; h11 bounds only those that come in several pieces."""
+    if (size := sum(len(name) + len(value) for name, value in headers)) > most:
+        raise too_large("headers", f"they have {size} bytes, and the limit is {most}")
+
+
 class HttpCall(Call):
     """One request and its answer."""
 
@@ -68,9 +74,8 @@ class HttpCall(Call):
         return {**self._route, "http.response.status_code": self._status, "rpc.response.status_code": code}
 
     def check_headers(self, most: int) -> None:
-        """Raise REQUEST_TOO_LARGE for headers of more bytes; h11 bounds only those that come in several pieces."""
-        if (size := sum(len(name) + len(value) for name, value in self._scope["headers"])) > most:
-            raise too_large("headers", f"they have {size} bytes, and the limit is {most}")
+        """Raise REQUEST_TOO_LARGE for headers of more bytes."""
+        check_headers(self._scope["headers"], most)
 
     async def read_body(self, limits: Limits) -> None:
         """Read all of the body; what is too long is read and dropped as far as the transport's own limit goes.
