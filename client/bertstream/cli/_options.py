@@ -276,5 +276,5 @@ def _switch(arguments: argparse.Namespace, name: str) -> bool | None:
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not seconds > 0:
-        raise argparse.ArgumentTypeError("must be above 0")
+        raise argparse.ArgumentTypeError("must be a number above 0")
     return min(seconds, MOST_SECONDS)
