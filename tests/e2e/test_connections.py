@@ -88,7 +88,7 @@ def test_a_reader_that_stalls_is_let_go_and_told_so(impatient: Server, rpc: str)
         next(call)
         with pytest.raises(RpcError, match="calls are under way"):
             others.encode([[5, 6]])
-        eventually(lambda: answers(others), "its place to be free", 30)
+        eventually(lambda: answers(others), "its place to be free")
         with pytest.raises(grpc.RpcError) as raised:
             list(call)
         over.set()

@@ -102,7 +102,7 @@ def test_lists_among_single_texts_fail_alone_in_tables(tmp_path: Path, suffix: s
     source = write_documents(tmp_path / "in.jsonl", None, "a", ["b", "cc"], "ddd", [1])
     run([source], tmp_path / f"v.{suffix}", score, task="rerank")
     assert [row["score"] for row in read(tmp_path / f"v.{suffix}")] == [None, 1.0, None, 3.0, None]
-    failed = lines_of(tmp_path / "v.failed.jsonl")
+    failed = lines_of(tmp_path / f"v.{suffix}.failed.jsonl")
     assert [row["row"] for row in failed] == [0, 2, 4]
     assert failed[1]["message"].startswith("the row has a list, where the first row of the file has one text")
     write_documents(source, ["b", "cc"], "a", [])
@@ -156,7 +156,7 @@ def test_bytes_of_a_table_that_are_no_utf_8_fail_alone(tmp_path: Path) -> None:
     for column, failed in (("text", [1, 2]), ("words", [1])):
         output = tmp_path / f"{column}.jsonl"
         run([tmp_path / "t.parquet"], output, give, columns=(column,), keep="all")
-        assert [row["row"] for row in lines_of(tmp_path / f"{column}.failed.jsonl")][:1] == failed[:1]
+        assert [row["row"] for row in lines_of(tmp_path / f"{column}.jsonl.failed.jsonl")][:1] == failed[:1]
         assert [row["text"] for row in read(output)] == ["a", "\udcff", None, "b"]
         assert read(output)[1]["more"] == {"one": "\udcff", "some": ["\udcff"]}
     run([tmp_path / "t.parquet"], tmp_path / "v.arrow", give, keep=("words",))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import psutil
@@ -48,11 +49,12 @@ def served_apart(model: Path, *code: str) -> Iterator[psutil.Process]:
 
 
 @pytest.fixture
-def sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have servers make their folders of sockets in this one."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    return tmp_path
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Have servers make their folders of sockets in this one, whose path is short enough for sockets."""
+    with TemporaryDirectory() as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
 
 async def test_it_answers_replaces_workers_and_leaves_nothing(

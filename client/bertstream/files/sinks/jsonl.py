@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from bertstream.files.arrow import names_of, values_of
+from bertstream.files.rows import NoRows
 from bertstream.files.schema import Column, ListOf, Vector
 from bertstream.files.sinks.sink import Block, Part, check_names
 
@@ -59,7 +60,7 @@ def json_line(value: Any) -> bytes:
 
 def _records(block: Block) -> Iterator[dict[str, Any]]:
     """Yield the values that are carried, row by row."""
-    some = [part for part in block.kept if part is not None]
+    some = [part for part in block.kept if part is not None and not isinstance(part, NoRows)]
     if not some:
         yield from ({} for _ in range(block.rows))
     for part in some:

@@ -69,7 +69,7 @@ def _accepting(interceptors: Sequence[grpc.aio.ServerInterceptor]) -> type[Any]:
         def __init__(self, *given: Any, **named: Any) -> None:
             self.generic: list[Any] = []
             self.registered: dict[str, Any] = {}
-            self.running: set[asyncio.Task[None]] = set()
+            self.running: set[asyncio.Task[None]] = set()  # a loop itself holds its tasks weakly
             super().__init__(*given, **named)
 
         def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
@@ -80,8 +80,15 @@ def _accepting(interceptors: Sequence[grpc.aio.ServerInterceptor]) -> type[Any]:
             self.registered.update(handlers)
             super().add_registered_method_handlers(handlers)
 
-        def _make_request_call_future(self, method: bytes | None) -> asyncio.Task[None]:
-            return asyncio.create_task(self.accept(method))
+        def _make_request_call_future(self, method: bytes | None) -> asyncio.Future[None]:
+            # The loop cancels these when the server begins to stop, but calls may have come that it has not seen yet.
+            return asyncio.shield(self.run(self.accept(method)))
+
+        def run(self, coroutine: Any) -> asyncio.Task[None]:
+            task = asyncio.create_task(coroutine)
+            self.running.add(task)
+            task.add_done_callback(self.running.discard)
+            return task
 
         async def accept(self, method: bytes | None) -> None:
             """Take calls of one method, or of those that are not registered, until the server stops."""
@@ -90,8 +97,6 @@ def _accepting(interceptors: Sequence[grpc.aio.ServerInterceptor]) -> type[Any]:
             while True:
                 state = await (self._request_call() if method is None else self._request_registered_call(method))
                 run = cygrpc._handle_rpc(name, resolver, tuple(interceptors), state, loop, False)
-                task = loop.create_task(cygrpc._schedule_rpc_coro(run, state, loop, name))
-                self.running.add(task)  # the loop itself holds tasks weakly
-                task.add_done_callback(self.running.discard)
+                self.run(cygrpc._schedule_rpc_coro(run, state, loop, name))
 
     return Accepting

@@ -62,6 +62,8 @@ class Call(ABC):
         self.method = method  # "bertstream.v1.EncodingService/EncodeTexts", "POST /v1/embeddings"
         self.arrived = time.monotonic()
         self.deadline = math.inf if seconds is None else self.arrived + seconds
+        # A caller's own time ends earlier by the way to here, and by what gRPC adds as it rounds the time up.
+        self._early = 0.01 * (1.0 + (seconds or 0.0))
         self.metadata = metadata
         self.request_id = request_id_in(metadata)
         self.trailers: dict[str, str | bytes] = {REQUEST_ID: self.request_id}  # to end with
@@ -104,7 +106,7 @@ class Call(ABC):
         """Return the name of the status that the call has ended with, also where nobody was there to be told."""
         if not cancelled:
             return self.code
-        return "DEADLINE_EXCEEDED" if time.monotonic() >= self.deadline else "CANCELLED"
+        return "DEADLINE_EXCEEDED" if time.monotonic() >= self.deadline - self._early else "CANCELLED"
 
     def check_deadline(self) -> None:
         """Raise DEADLINE_EXCEEDED when the deadline is over."""

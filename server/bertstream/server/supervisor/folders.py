@@ -19,18 +19,19 @@ _PREFIX = "bertstream-"
 _LOCK = "lock"  # a file in the folder, which its server holds locked until it ends, however it ends
 _ABANDONED_SECONDS = 60.0  # between making a folder and locking it, nobody takes as long
 _PATH_BYTES = 107  # of a Unix socket, see unix(7)
-_LONGEST_NAME = "frontend-255.socket"
+FRONTENDS_NAME, WORKERS_NAME = "frontend-255.socket", "9999-1023.socket"  # the longest of each
 
 
 @contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
+def private_folder(longest_name: str = FRONTENDS_NAME) -> Iterator[Path]:
     """Yield a folder for sockets that is this user's alone, and is removed after the body.
 
+    longest_name: that a socket there may get.
     Raises ConfigError where others could replace it, or its path is too long for sockets.
     """
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
-        _check(folder)
+        _check(folder, longest_name)
         with _held(folder):
             sweep(folder.parent)
             yield folder
@@ -46,12 +47,12 @@ def sweep(place: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path, longest_name: str) -> None:
     try:
         check_way(folder)
     except TrustError as error:
         raise ConfigError(f"the folder for sockets (TMPDIR): {error}") from error
-    if (excess := len(os.fsencode(folder / _LONGEST_NAME)) - _PATH_BYTES) > 0:
+    if (excess := len(os.fsencode(folder / longest_name)) - _PATH_BYTES) > 0:
         raise ConfigError(
             f"the folder for sockets (TMPDIR): {folder.parent} is too long for the paths of Unix sockets, by "
             f"{excess} bytes: choose another"

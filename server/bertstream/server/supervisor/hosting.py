@@ -17,7 +17,7 @@ from pathlib import Path
 from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.settings import FrontendSettings, Limits
 from bertstream.server.supervisor.compilation import run_compiler
-from bertstream.server.supervisor.folders import private_folder
+from bertstream.server.supervisor.folders import WORKERS_NAME, private_folder
 from bertstream.server.supervisor.launching import Launch, Launcher
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
 from bertstream.workers.compile.compiling import Compiled, CompileStep, CompileTask
@@ -110,7 +110,7 @@ class Host:
             self._running.cancel()
 
     async def _run(self, choices: tuple[ModelChoice, ...]) -> None:
-        with private_folder() as folder:
+        with private_folder(WORKERS_NAME) as folder:
             compiled = await run_compiler(compile_task(self._config, choices), _log_step)
             launcher = Launcher(self._config, folder, compiled.devices, self._cores)
             launches = launch_all(launcher, choices, compiled)

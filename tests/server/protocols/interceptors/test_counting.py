@@ -137,7 +137,7 @@ async def test_who_leaves_and_whose_time_is_over_are_told_apart(served: Served) 
         await waiting
     await until(lambda: served.ended("Slow", "CANCELLED") == 1)
     with pytest.raises(grpc.aio.AioRpcError):
-        await served.call("Slow", timeout=1.0)  # long enough to come to the server first
+        await served.call("Slow", timeout=0.5)  # long enough to come to the server first
     await until(lambda: served.ended("Slow", "DEADLINE_EXCEEDED") == 1)
     assert served.registry.snapshot().value(metrics.CALLS_UNDER_WAY.name) == 0
 
