@@ -20,6 +20,7 @@ from bertstream.v1 import (
     tokenization_pb2_grpc,
     types_pb2,
 )
+from tests.support import hosted
 from tests.support.frames import called
 from tests.support.server import Server
 
@@ -336,6 +337,8 @@ def test_wrong_method_and_wrong_stub(server: Server) -> None:
 
 def test_paths_and_metadata_that_are_no_text(server: Server, client: Client) -> None:
     """What gRPC itself logs of them would quote the caller's bytes, which may be a key."""
+    if hosted.through_ray:
+        pytest.skip("such a call ends the gRPC server of Ray's proxy")
     port = int(server.address.rpartition(":")[2])
     assert b"grpc-status\x0212" in called(port, b"/\xff")
     for name in ("authorization", "traceparent", "x-request-id"):
