@@ -113,8 +113,12 @@ OPENING = PREFACE + settings()
 
 
 def _literal(text: str) -> bytes:
-    """Return a string without Huffman's code, its length as an integer with a prefix of 7 bits."""
-    raw, length = text.encode(), len(text.encode())
+    """Return a string without Huffman's code, its length as an integer with a prefix of 7 bits.
+
+    Lone surrogates from U+DC80 on stand for bytes that are no UTF-8, as in Python's `surrogateescape`.
+    """
+    raw = text.encode("utf-8", "surrogateescape")
+    length = len(raw)
     if length < 127:
         return bytes([length]) + raw
     size, rest = b"\x7f", length - 127
@@ -123,18 +127,26 @@ def _literal(text: str) -> bytes:
     return size + bytes([rest]) + raw
 
 
+async def answered(address: str, path: str, message: bytes = b"", **headers: str) -> bytes:
+    """Make a call of one message, and return the headers and trailers that come back, as they came.
+
+    Raises TimeoutError.
+    """
+    opening = PREFACE + settings({TRUE_BINARY: 1})
+    data = frame(DATA, END_STREAM, 1, b"\0" + struct.pack(">I", len(message)) + message)
+    async with connected(address, opening) as connection, asyncio.timeout(60):
+        await connection.send(frame(HEADERS, END_HEADERS, 1, call_headers(path, **headers)), data)
+        while not connection.said.done:  # noqa: ASYNC110 - nothing tells of the end of a call
+            await asyncio.sleep(0.01)
+        return connection.said.headers
+
+
 async def trailer(address: str, path: str, message: bytes, name: str) -> bytes:
     """Make a call of one message, and return the bytes of a trailer, also of one that gRPC's own clients keep back.
 
     Raises TimeoutError, and ValueError where there is no such trailer.
     """
-    opening = PREFACE + settings({TRUE_BINARY: 1})
-    data = frame(DATA, END_STREAM, 1, b"\0" + struct.pack(">I", len(message)) + message)
-    async with connected(address, opening) as connection, asyncio.timeout(60):
-        await connection.send(frame(HEADERS, END_HEADERS, 1, call_headers(path)), data)
-        while not connection.said.done:  # noqa: ASYNC110 - nothing tells of the end of a call
-            await asyncio.sleep(0.01)
-        return _value_of(connection.said.headers, name.encode())
+    return _value_of(await answered(address, path, message), name.encode())
 
 
 def _value_of(block: bytes, name: bytes) -> bytes:

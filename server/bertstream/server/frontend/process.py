@@ -274,8 +274,10 @@ async def serve(settings: FrontendSettings, control: ControlLine) -> None:
         call_in(loop, take, message)
 
     def orphaned() -> None:
-        """End at once: the workers do so too, so that no call can be answered, and the port must be free again."""
-        log.error("the supervisor is gone")
+        """End at once: the workers do so too, so that no call can be answered, and the port must be free again.
+
+        Nothing is logged, as a log that nobody reads any more would hold it up.
+        """
         os._exit(1)
 
     control.listen(hear, orphaned)
