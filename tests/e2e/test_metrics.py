@@ -56,25 +56,16 @@ def admin(server: Server, keys: dict[str, str]) -> AdminPort:
 
 
 class Counted:
-    """What was counted while the body ran."""
+    """What was counted of the calls that began and ended since this was made."""
 
     def __init__(self, admin: AdminPort) -> None:
         self._admin = admin
-        self._before = admin.metrics()
+        self._before = admin.settled()
         self._after: Metrics | None = None
 
     def __call__(self, name: str, **labels: str) -> float:
-        self._after = self._after or self._admin.metrics()
+        self._after = self._after or self._admin.settled()
         return self._after.sum(name, **labels) - self._before.sum(name, **labels)
-
-    def wait(self, name: str, value: float, **labels: str) -> None:
-        """Look until so much is counted, as a call is only when its caller has the answer already."""
-
-        def is_there() -> bool:
-            self._after = None
-            return self(name, **labels) == value
-
-        eventually(is_there, f"{value} of {name}")
 
 
 @pytest.fixture
@@ -129,7 +120,7 @@ def test_another_server_s_interface_is_counted_by_its_names(
         with pytest.raises(grpc.RpcError) as raised:
             calls.one("Embed/Embed", requests[0])
     assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
-    counted.wait(CALLS, 1, grpc_method="tei.v1.Embed/Embed", grpc_status="UNAUTHENTICATED")
+    assert counted(CALLS, grpc_method="tei.v1.Embed/Embed", grpc_status="UNAUTHENTICATED") == 1
     assert counted(CALLS, grpc_method="tei.v1.Embed/EmbedStream", grpc_status="OK") == 1
     assert counted("bertstream_admitted_texts_total", model="tiny") == 40
     tokens = counted("bertstream_admitted_tokens_total", model="tiny")
@@ -180,7 +171,7 @@ def test_refusals_are_counted_by_reason(server: Server, client: Client, counted:
 
 
 def test_gauges_say_what_there_is(admin: AdminPort) -> None:
-    now = admin.metrics()
+    now = admin.settled()
     assert now.sum("bertstream_model_workers", model="tiny") == 2
     assert now.sum("bertstream_processes", kind="worker", model="tiny") == 2
     assert now.sum("bertstream_generation_cache_size", model="causal") == 2 * 16384
@@ -197,13 +188,13 @@ def test_what_killed_workers_had_counted_stays_and_nothing_is_counted_twice(
     for _ in range(20):
         client.encode("hello", model="tiny")
     assert counted("bertstream_batch_texts_total", model="tiny") == 20
-    before = admin.metrics()
+    before = admin.settled()
     for process in server.workers:
         os.kill(process.pid, signal.SIGKILL)
     for _ in range(20):
         client.encode("hello", model="tiny")
     eventually(lambda: admin.metrics().sum("bertstream_processes", kind="worker") == 4, "all workers")
-    now = admin.metrics()
+    now = admin.settled()
     assert (
         now.sum("bertstream_batch_texts_total", model="tiny") - before.sum("bertstream_batch_texts_total", model="tiny")
         == 20

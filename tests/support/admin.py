@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.server import Server
+from tests.support.server import Server, eventually
 
 _URL = re.compile(r"admin at (\S+)")
 
@@ -47,6 +47,17 @@ class AdminPort:
         status, body = self.get(path)
         assert status == 200, body
         return json.loads(body)
+
+    def settled(self) -> Metrics:
+        """Return all metrics once no call is under way, as one is counted just after its caller has the answer."""
+        found: list[Metrics] = []
+
+        def is_settled() -> bool:
+            found[:] = [self.metrics()]
+            return found[0].sum("bertstream_calls_active") == 0
+
+        eventually(is_settled, "the end of all calls")
+        return found[0]
 
     def metrics(self) -> Metrics:
         """Return all metrics as they are now."""
