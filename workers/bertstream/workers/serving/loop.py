@@ -232,7 +232,7 @@ class EngineLoop:
     def _answer(self, entries: Sequence[Entry], outputs: Sequence[dict[str, Tensor]], started: float) -> None:
         seconds, waits = time.monotonic() - started, (self._queue.wait_seconds, self._queue.batch_seconds)
         self.batches += 1
-        self._measures.computed(entries, self._queue.batch_tokens, started, seconds)  # who has an answer sees it counted
+        self._measures.computed(entries, self._queue.batch_tokens, started, seconds)  # before any caller can ask
         at_once = len(entries) == 1 and entries[0].work.priority == INTERACTIVE
         for entry, tensors in zip(entries, outputs, strict=True):
             _answer(entry, tensors, started - entry.arrival, seconds, waits, at_once=at_once)
