@@ -28,6 +28,7 @@ from bertstream.cli._top import figures
 from bertstream.cli._top.figures import Figures
 from tests.cli.fake_admin_port import FakeAdminPort, fake_admin_port, live_numbers
 from tests.support.certificates import Authority
+from tests.support.ports import held_port
 
 Fails = Callable[..., tuple[int, str]]
 
@@ -167,12 +168,13 @@ def test_an_interrupt_ends_it_too(fake: FakeAdminPort) -> None:
 
 def test_a_server_that_goes_is_told_of_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
-        with fake_admin_port() as first:
+        port = stack.enter_context(held_port())
+        with fake_admin_port(port=port) as first:
             monkeypatch.setenv("BERTSTREAM_ADMIN_ADDRESS", first.address)
             shown = stack.enter_context(screen())
             shown.shows("90.1/s")
         shown.shows("connection refused")
-        again = stack.enter_context(fake_admin_port(port=int(first.server_address[1])))
+        again = stack.enter_context(fake_admin_port(port=port))
         again.numbers["calls"]["per_second"] = 55.5
         shown.shows("55.5/s")
         shown.press(b"q")

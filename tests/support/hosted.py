@@ -5,8 +5,8 @@ What a client sees is real: gRPC, the frontend's process, Unix sockets, queues, 
 
 from __future__ import annotations
 
+import atexit
 import itertools
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +24,7 @@ from bertstream.workers.process.control import Ready, Settings, Started, Stop
 from bertstream.workers.process.settings import WorkerSettings
 from bertstream.workers.serving.queue import WorkQueue
 from tests.support.led import led
+from tests.support.ports import hold_port
 from tests.support.ray_serve import Application, ray_server
 
 LIMITS = Limits(
@@ -122,8 +123,8 @@ def _frontend(models: tuple[ModelSettings, ...], limits: Limits, http_port: int)
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody listens on, and that nobody else gets until this process ends."""
+    held = hold_port()
+    atexit.register(held.close)
+    port: int = held.getsockname()[1]
+    return port

@@ -19,7 +19,7 @@ from bertstream.ray.serve.deploying import IMPORT_PATH, POLICY, SERVICER_FUNCTIO
 from bertstream.server.config import ConfigError, ModelTable, ServeConfig
 from bertstream.server.embedded import embedded_config
 from tests.support.imports import ROOT
-from tests.support.ray_serve import free_port
+from tests.support.ports import held_port
 
 EXAMPLE = ROOT / "deploy/ray/serve.yaml"
 CONFIG = ServeConfig(
@@ -105,8 +105,9 @@ def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_command_says_why_the_cluster_did_not_take_it(capfd: pytest.CaptureFixture[str]) -> None:
     if find_spec("ray") is None:
         pytest.skip("Ray is not installed")
-    nobody = f"http://127.0.0.1:{free_port()}"
-    assert main(["deploy", "ray", "a", "--apply", "--address", nobody]) == 1
+    with held_port() as port:
+        nobody = f"http://127.0.0.1:{port}"
+        assert main(["deploy", "ray", "a", "--apply", "--address", nobody]) == 1
     line = f"Ray did not take the configuration: Failed to connect to Ray at address: {nobody}."
     assert capfd.readouterr().err == f"bertstream: error: {line}\n"
 
