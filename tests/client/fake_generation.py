@@ -99,8 +99,7 @@ class FakeGeneration(generation_grpc.GenerationServiceServicer):
         keys, options = keys_of(request.inputs), effective(request.options)
         assert 0 < len(keys) <= self.does.model.limits.max_texts
         refuse_bad(keys, context)
-        if self.does.stall:
-            self.does.stall.wait(5)
+        self.stalled()
         answer = generation.GenerateTextsResponse(options=options, outputs=[answers_to(key, options) for key in keys])
         add_cost(answer, list(answer.outputs))
         self.spoil_outputs(answer.outputs)
@@ -149,8 +148,8 @@ class FakeGeneration(generation_grpc.GenerationServiceServicer):
         started = generation.GenerationStarted(options=options, input_tokens=len(key))
         yield generation.StreamGenerationResponse(started=started)
         for number, piece in enumerate(pieces_of(key, options)):
-            if number and self.does.layer_gate:
-                self.does.layer_gate.wait(5)
+            if number:
+                self.at_the_gate()
             self.seen.pieces += 1
             yield generation.StreamGenerationResponse(piece=piece)
         completed = generation.GenerationCompleted(output=answers_to(key, options))

@@ -7,8 +7,9 @@ import asyncio
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -44,10 +45,12 @@ from tests.client.fake_encodings import (
     with_layers,
 )
 from tests.client.fake_generation import FakeGeneration
+from tests.client.fake_status import PATIENCE, abort, refuse_bad
 from tests.client.fake_status import Code as Code
-from tests.client.fake_status import abort, refuse_bad
 from tests.client.fake_status import status as status
 from tests.client.fake_tasks import FakeTasks, choice_keys
+
+DRAINING_SECONDS = 60.0  # after which a server that drains may be asked again
 
 
 def model_message(name: str = "tiny", **limits: int) -> models.Model:
@@ -138,7 +141,7 @@ class FakeServer(
     """A server on a free port of 127.0.0.1."""
 
     def __init__(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
-        self.does, self.seen = Behaviour(), Seen()
+        self.does, self.seen, self._entering = Behaviour(), Seen(), threading.Lock()
         self.server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 4 << 20)])
         encoding_grpc.add_EncodingServiceServicer_to_server(self, self.server)
         generation_grpc.add_GenerationServiceServicer_to_server(self, self.server)
@@ -160,9 +163,20 @@ class FakeServer(
         self.server.start()
 
     def close(self) -> None:
-        if self.does.stall:
-            self.does.stall.set()
+        for gate in (self.does.stall, self.does.layer_gate):
+            if gate:
+                gate.set()
         self.server.stop(0).wait()
+
+    def stalled(self) -> None:
+        """Wait while all answers do."""
+        if gate := self.does.stall:  # which a test may take away meanwhile
+            gate.wait(PATIENCE)
+
+    def at_the_gate(self) -> None:
+        """Wait while the last layer, or the second piece, does."""
+        if gate := self.does.layer_gate:
+            gate.wait(PATIENCE)
 
     def check(self, request: bytes, context: Any) -> bytes:
         self._enter("Check", request, context)
@@ -202,8 +216,7 @@ class FakeServer(
         self._enter("EncodeTexts", request, context)
         keys = keys_of(request.inputs)
         refuse_bad(keys, context)
-        if self.does.stall:
-            self.does.stall.wait(5)
+        self.stalled()
         answer = encoding.EncodeTextsResponse(encodings=encodings(keys, request.options, spans_of(request.spans)))
         answer.options.CopyFrom(with_layers(request.options))
         cost(answer, len(keys), sum(map(len, keys)))
@@ -262,8 +275,8 @@ class FakeServer(
         yield encoding.StreamLayersResponse(started=started)
         for text, key in enumerate(keys):
             for rows in layer_rows(key, text, options, self.does.split_rows):
-                if rows.layer == LAYERS and self.does.layer_gate:
-                    self.does.layer_gate.wait(5)
+                if rows.layer == LAYERS:
+                    self.at_the_gate()
                 self.seen.layers.append((text, rows.layer))
                 yield encoding.StreamLayersResponse(rows=rows)
         completed = encoding.LayersCompleted(encodings=vectors(keys, options, spans_of(request.spans)))
@@ -284,7 +297,8 @@ class FakeServer(
             yield tokenization.StreamTokenizationsResponse(items=items)
 
     def _enter(self, rpc: str, request: Any, context: Any) -> None:
-        self.seen.rpcs[rpc] += 1
+        with self._entering:  # since calls come in several threads
+            self.seen.rpcs[rpc] += 1
         self.seen.requests.append(request)
         self.seen.metadata = dict(context.invocation_metadata())
         self.seen.peers.add(context.peer())
@@ -292,7 +306,8 @@ class FakeServer(
         if rpc.startswith("Stream") and not context.add_callback(self.seen.cancelled.set):
             self.seen.cancelled.set()  # over before it began
         if self.does.draining and rpc != "Check":
-            abort(context, status(Code.UNAVAILABLE, "the server is shutting down", "DRAINING", retry_seconds=5.0))
+            told = "the server is shutting down", "DRAINING"
+            abort(context, status(Code.UNAVAILABLE, *told, retry_seconds=DRAINING_SECONDS))
         if not rpc.startswith("Stream") and self.does.failures:
             abort(context, self.does.failures.popleft())
 
@@ -301,8 +316,7 @@ class FakeServer(
         limit, failure = self.does.breaks.popleft() if breaks else (None, None)
         answered = 0
         for items in self._held_back(requests):
-            if self.does.stall:
-                self.does.stall.wait(5)
+            self.stalled()
             for ids, keys in self._turned(items):
                 if failure and limit is not None and answered + len(ids) > limit:
                     abort(context, failure)
@@ -350,6 +364,28 @@ class FakeServer(
         for part in [items[half:][::-1], items[:half][::-1]] if self.does.reverse else [items]:
             if part:
                 yield [item for item, _ in part], [key for _, key in part]
+
+
+@contextmanager
+def held(*servers: FakeServer, until: Callable[[], object]) -> Iterator[None]:
+    """Have servers answer nothing until a condition holds, such as that they have seen a client's calls."""
+    gate = threading.Event()
+
+    def release() -> None:
+        end = time.monotonic() + PATIENCE
+        while not (gate.is_set() or until() or time.monotonic() > end):
+            time.sleep(0.005)
+        gate.set()
+
+    for each in servers:
+        each.does.stall = gate
+    releasing = threading.Thread(target=release)
+    releasing.start()
+    try:
+        yield
+    finally:
+        gate.set()
+        releasing.join()
 
 
 def _tokenizations(keys: list[str], options: tokenization.TokenizationOptions) -> tokenization.Tokenizations:

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 Code = grpc.StatusCode
+PATIENCE = 60.0  # seconds, that a fake server waits for a test, and a test for what a fake server has to see
 
 
 def status(

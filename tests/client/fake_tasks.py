@@ -328,8 +328,7 @@ class FakeTasks(tasks_grpc.TaskServiceServicer):
         head = HEADS[name]
         refuse_bad(keys, context, head.path)
         _refuse_senseless(name, keys, context)
-        if self.does.stall:
-            self.does.stall.wait(5)
+        self.stalled()
         options = effective(request.options)
         answer = head.response(options=options, **{head.field: head.compute(keys, options)})
         cost(answer, len(keys), sum(map(len, keys)))

@@ -246,7 +246,7 @@ def test_answers_that_make_no_sense(server: FakeServer, client: Any) -> None:
         server.does.split_rows = 3 if broken in ("row", "missing", "heads") else 0
         with pytest.raises(sdk.Internal, match="unexpected answer"):
             client.forward(
-                ["abc", "def"], ["hidden_states", "attentions", "pooled_spans"], spans=[[(0, 1)], [(0, 1)]], timeout=5
+                ["abc", "def"], ["hidden_states", "attentions", "pooled_spans"], spans=[[(0, 1)], [(0, 1)]], timeout=60
             )
 
 

@@ -18,6 +18,7 @@ from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import types_pb2 as types
 from tests.client.fake_encodings import HEADS, HIDDEN, LAYERS, attentions, span_vector, states, tensor, vector
 from tests.client.fake_server import Code, FakeServer, status
+from tests.client.fake_status import PATIENCE
 
 LAST = LAYERS
 
@@ -72,7 +73,8 @@ def test_a_layer_is_seen_before_the_last_is_computed(server: FakeServer, client:
     server.does.layer_gate = threading.Event()
     stream = client.stream_layers("ab")
     first = next(stream)
-    assert (first.layer, server.seen.layers) == (0, [(0, 0), (0, 1)][: len(server.seen.layers)])
+    seen = list(server.seen.layers)  # of which the server computes the next meanwhile
+    assert (first.layer, seen) == (0, [(0, 0), (0, 1)][: len(seen)])
     assert (0, LAST) not in server.seen.layers
     server.does.layer_gate.set()
     assert [event.layer for event in stream if isinstance(event, Layer)] == [1, 2]
@@ -195,7 +197,7 @@ async def test_cancelling_a_task_cancels_the_call(server: FakeServer) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(server.seen.cancelled.wait, 2)
+        assert await asyncio.to_thread(server.seen.cancelled.wait, PATIENCE)
 
 
 async def _rest(stream: Any) -> list[Any]:

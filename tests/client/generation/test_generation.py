@@ -75,11 +75,11 @@ def test_few_prompts_are_one_call_and_many_a_stream(server: FakeServer, client: 
 
 
 def test_it_takes_as_long_as_it_takes(server: FakeServer, connect: Any) -> None:
-    client = connect(server.address, timeout=5)
+    client = connect(server.address, timeout=70)
     client.generate("a")
     assert (server.seen.deadlines[-1] or 1e9) > 1e8
-    client.generate("a", timeout=9)
-    assert 5 < (server.seen.deadlines[-1] or 0) < 10
+    client.generate("a", timeout=300)
+    assert 200 < (server.seen.deadlines[-1] or 0) < 301
 
 
 def test_documented_options_are_the_real_ones() -> None:

@@ -19,6 +19,7 @@ from bertstream.client._generation.pieces import PieceEvents
 from bertstream.v1 import generation_pb2 as generation
 from bertstream.v1 import types_pb2 as types
 from tests.client.fake_server import Code, FakeServer, status
+from tests.client.fake_status import PATIENCE
 
 GONE = status(Code.UNAVAILABLE, "gone", "WORKER_LOST")
 
@@ -196,7 +197,7 @@ async def test_cancelling_a_task_cancels_the_call(server: FakeServer) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(server.seen.cancelled.wait, 2)
+        assert await asyncio.to_thread(server.seen.cancelled.wait, PATIENCE)
 
 
 STARTED = generation.StreamGenerationResponse(started=generation.GenerationStarted())

@@ -340,12 +340,12 @@ def test_answers_that_make_no_sense(server: FakeServer, client: Any, name: str) 
 @tasks_by_name
 def test_reports_and_timeouts(server: FakeServer, client: Any, name: str) -> None:
     reports: list[Report] = []
-    CALLS[name](client, 300, report=reports.append, timeout=5, model="tiny")
+    CALLS[name](client, 300, report=reports.append, timeout=300, model="tiny")
     assert len(reports) == server.seen.rpcs.total() - server.seen.rpcs["GetModel"] > 1
     assert sum(report.usage.texts for report in reports) == 300
     assert {report.timings.total for report in reports} == {2.0}
     assert len({report.options for report in reports}) == 1
-    assert 4 < (server.seen.deadlines[-1] or 0) < 5.5
+    assert 200 < (server.seen.deadlines[-1] or 0) < 301
     with pytest.raises(sdk.DeadlineExceeded):
         CALLS[name](client, 1, timeout=1e-6)
 

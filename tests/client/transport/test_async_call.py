@@ -16,6 +16,7 @@ from bertstream.client import RpcError, Unavailable
 from bertstream.client._errors import error_from_call
 from bertstream.client._transport.async_call import MASKED, AsyncInbox, AsyncStreamCall
 from bertstream.client._transport.sync_call import End, Response
+from tests.client.fake_status import PATIENCE
 
 pytestmark = pytest.mark.smoke
 
@@ -53,7 +54,7 @@ async def test_a_failed_write_loses_none_of_the_answers_before_the_status(breaki
         call.start(channel.stream_stream("/Breaking/Stream"))
         await call.send(b"first")
         # Everything arrives while this task blocks the event loop, so that the write is tried before anything is read.
-        assert breaking.ended.wait(5)
+        assert breaking.ended.wait(PATIENCE)
         time.sleep(0.2)  # noqa: ASYNC251
         await call.send(b"second")
         events: list[Any] = []

@@ -87,7 +87,7 @@ def test_two_loops_in_two_threads(client: AsyncClient) -> None:
 
     with ThreadPoolExecutor(2) as threads:
         for done in [threads.submit(asyncio.run, many()) for _ in range(2)]:
-            done.result(timeout=60)
+            done.result(timeout=200)
 
 
 def test_closing_in_another_loop(server: FakeServer) -> None:
@@ -111,7 +111,7 @@ def test_closing_ends_the_calls_of_other_loops(server: FakeServer, client: Async
         while not server.seen.rpcs["EncodeTexts"] and not done.done():
             time.sleep(0.01)
         asyncio.run(client.close())
-        done.result(timeout=10)
+        done.result(timeout=60)
 
 
 def test_nothing_is_said_at_exit(server: FakeServer) -> None:
