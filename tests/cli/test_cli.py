@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from bertstream.cli._table import clipped, table, width
 from bertstream.v1 import types_pb2
 from tests.client.fake_encodings import vector
 from tests.client.fake_server import Code, FakeServer, status
+from tests.support.server import eventually
 
 
 def test_models(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,11 +186,9 @@ def test_ctrl_c_leaves_no_half_file(server: FakeServer, tmp_path: Path, suffix: 
     assert process.stdin
     process.stdin.write(b"a text\n" * 1000)  # and no end
     process.stdin.flush()
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    eventually(lambda: bool(list(tmp_path.iterdir())), "the file")
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=60)
     assert (process.returncode, error, list(tmp_path.iterdir())) == (130, b"", [])
 
 

@@ -22,6 +22,7 @@ from bertstream.v1 import generation_pb2 as generation
 from bertstream.v1 import types_pb2 as types
 from tests.client.fake_generation import GENERATING
 from tests.client.fake_server import Code, FakeServer, status
+from tests.support.server import eventually
 
 Capture = pytest.CaptureFixture[str]
 GONE = status(Code.UNAVAILABLE, "gone", "WORKER_LOST")
@@ -187,13 +188,10 @@ def test_ctrl_c_cancels_the_call(server: FakeServer) -> None:
     command = [sys.executable, "-m", "bertstream.cli", "generate", "ab", "--max-new-tokens", "9"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-    for _ in range(600):
-        if server.seen.pieces:
-            break
-        threading.Event().wait(0.05)
+    eventually(lambda: bool(server.seen.pieces), "the first piece")
     threading.Event().wait(0.5)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=60)
     server.does.layer_gate.set()
     assert (process.returncode, error) == (130, b"")
     assert server.seen.cancelled.wait(20)
