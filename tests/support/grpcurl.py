@@ -55,7 +55,7 @@ def call(channel: grpc.Channel, name: str, text: str, metadata: tuple[tuple[str,
     answer = GetMessageClass(method.output_type)
     rpc: Any = channel.stream_stream(f"/{name}", response_deserializer=answer.FromString)
     sent = iter([request.SerializeToString() for request in requests])
-    for response in rpc(sent, timeout=30, metadata=metadata):
+    for response in rpc(sent, timeout=120, metadata=metadata):
         sys.stdout.write(json_format.MessageToJson(response) + "\n")
 
 

@@ -45,7 +45,7 @@ def run_command(command: str, served: Documented, folder: Path) -> str:
         env={**variables, "PATH": str(tools), "BERTSTREAM_ADDRESS": served.address},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, f"{command}\nends with exit code {done.returncode}: {done.stderr}"
