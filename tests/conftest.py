@@ -91,6 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hosted.through_ray = bool(config.getoption("--ray"))
 
 
+@pytest.hookimpl(trylast=True)  # once those are left out that were not asked for
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hosted.through_ray:
         mark_what_ray_lacks(items)
