@@ -94,14 +94,6 @@ def promise(holds: bool, otherwise: str) -> None:
         raise NotAsPromised(otherwise)
 
 
-def gone(process: psutil.Process) -> bool:
-    """Return whether a process has ended."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 @contextlib.contextmanager
 def scene(
     built: Path, processes: int, folder: Path | None = None, batch_seconds: float = BATCH_SECONDS

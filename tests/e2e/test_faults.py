@@ -12,14 +12,13 @@ from typing import Any
 
 import grpc
 import numpy as np
-import psutil
 import pytest
 
 from bertstream.client import Client, DeadlineExceeded, InvalidArgument, RpcError
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc, types_pb2
 from bertstream.workers.compile.compiler import compile_model
 from tests.support.programs import plant_faults
-from tests.support.server import Server, busy, eventually, running
+from tests.support.server import Server, busy, eventually, gone, running
 
 HANGS_ON, FAILS_ON = 40, 41  # token ids
 
@@ -166,7 +165,7 @@ def test_a_client_that_vanishes_mid_stream_leaves_no_work_behind(faulty: Server,
 def test_a_worker_that_stops_answering_is_replaced(faulty: Server, client: Client) -> None:
     (stopped, *_) = faulty.workers
     stopped.suspend()
-    eventually(lambda: not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE, "its end", seconds=60)
+    eventually(lambda: gone(stopped), "its end")
     eventually(lambda: client.model().live_workers == 2, "its replacement")
 
 

@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bertstream.client import Client, FailedPrecondition
 from bertstream.server.frontend.handling import SERVICES
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc
-from tests.support.server import Server, eventually, running
+from tests.support.server import Server, eventually, gone, running
 
 
 def bertstream(*arguments: str, server: Server | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -131,7 +131,8 @@ def test_stopping_drains_and_leaves_nothing_behind(checkpoint: Callable[[str], P
 def test_a_supervisor_that_is_killed_takes_its_children_along(
     checkpoint: Callable[[str], Path], compile_cache: Path
 ) -> None:
-    with running([f"tiny={checkpoint('bert')}"], "--workers", "2", cache=compile_cache) as server:
+    options = ("--workers", "2", "--drain-seconds", "300")  # for which nobody could answer the open call
+    with running([f"tiny={checkpoint('bert')}"], *options, cache=compile_cache) as server:
         children, folder = server.children(), server.socket_folder()
         assert folder.is_dir()
         requests = queue.SimpleQueue[encoding_pb2.StreamEncodingsRequest | None]()
@@ -141,17 +142,12 @@ def test_a_supervisor_that_is_killed_takes_its_children_along(
             assert next(call).HasField("started")
             server.process.kill()
             server.process.wait()
-            # Well before a drain's time would be over, for which nobody could answer the open call.
-            eventually(lambda: not any(_runs(child) for child in children), "the children to go", 15)
+            eventually(lambda: all(map(gone, children)), "the children to go")
             with pytest.raises(grpc.RpcError) as caught:
                 next(call)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             requests.put(None)
         assert not folder.exists()
-
-
-def _runs(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_a_port_in_use_is_an_error_at_start(server: Server) -> None:

@@ -25,7 +25,7 @@ from bertstream.v1 import models_pb2, models_pb2_grpc, types_pb2
 from tests.support.checkpoints import sentence_files
 from tests.support.inference import InferenceCalls, outputs_of, request_of
 from tests.support.sentence import add_module
-from tests.support.server import Server, answers, eventually, running
+from tests.support.server import Server, answers, eventually, gone, running
 
 TEXTS = ["A quick brown fox.", "jumps over", "the lazy dog, again and again."]
 
@@ -171,7 +171,7 @@ def test_a_model_is_replaced_while_it_is_busy(
     eventually(lambda: busy.streamed > streamed + 100, "the stream to go on, on the old version")
     assert worker.is_running()
     busy.stop()
-    eventually(lambda: not runs(worker), "the old version's worker to go")
+    eventually(lambda: gone(worker), "the old version's worker to go")
     np.testing.assert_array_equal(client.encode(TEXTS, model="mine"), after)
 
 
@@ -194,13 +194,6 @@ def test_a_stream_that_is_too_long_for_the_old_version_goes_on_with_the_new_one(
                 ended.set()
         assert ended.is_set()
         assert ids == list(range(0, ids[-1] + 1, 16))
-
-
-def runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def test_the_default_model_is_unloaded_and_the_next_takes_its_place(
@@ -344,4 +337,4 @@ def test_a_server_that_is_stopped_while_it_loads(root: Path, new_cache: Callable
         thread.join(30)
         loading.close()
         assert outcome[0][:2] == ("UNAVAILABLE", "DRAINING")
-        eventually(lambda: not any(runs(process) for process in family), "every process to be gone")
+        eventually(lambda: all(map(gone, family)), "every process to be gone")

@@ -150,6 +150,14 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return float(spent.user + spent.system)
 
 
+def gone(process: psutil.Process) -> bool:
+    """Return whether a process has ended, which it may do while it is looked at."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Wait until the condition holds; fail after a long time."""
     deadline = time.monotonic() + seconds

@@ -7,7 +7,8 @@ import psutil
 from bertstream.client import Aborted, RpcError
 from tests.chaos import calls
 from tests.chaos.faults.fault import Fault
-from tests.chaos.scene import HANGS_ON, Scene, gone, promise, wait_for
+from tests.chaos.scene import HANGS_ON, Scene, promise, wait_for
+from tests.support.server import gone
 
 STOPPED_SECONDS = 60.0  # within which a process that was stopped must have been replaced
 

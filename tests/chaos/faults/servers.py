@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from bertstream.client import BertstreamError, Client
 from bertstream.workers.compile.compiler import compile_model
 from tests.chaos.faults.fault import Fault
-from tests.chaos.scene import Scene, gone, promise, wait_for
-from tests.support.server import running
+from tests.chaos.scene import Scene, promise, wait_for
+from tests.support.server import gone, running
 
 ENDED_SECONDS = 15.0
 _FLIPPED = 0x40  # a bit of a weight's exponent
