@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -85,6 +86,18 @@ async def test_calls_under_way_end_when_the_server_does(caplog: pytest.LogCaptur
         with pytest.raises(grpc.aio.AioRpcError):
             await waiting
     await until(lambda: not [task for task in asyncio.all_tasks() if "accept" in str(task.get_coro())])
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_no_error_is_told_of_methods_whose_calls_are_not_taken_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    """The loop may notice that the server stops before gRPC's core ends what takes calls of each method."""
+    server: Any = accepting.server((), ())
+    server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    server._server._make_request_call_future(None).cancel()
+    await asyncio.wait_for(server.stop(None), 20)
+    await until(lambda: not [task for task in asyncio.all_tasks() if "accept" in str(task.get_coro())])
+    gc.collect()  # with which asyncio tells of exceptions that nobody has looked at
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

@@ -82,7 +82,9 @@ def _accepting(interceptors: Sequence[grpc.aio.ServerInterceptor]) -> type[Any]:
 
         def _make_request_call_future(self, method: bytes | None) -> asyncio.Future[None]:
             # The loop cancels these when the server begins to stop, but calls may have come that it has not seen yet.
-            return asyncio.shield(self.run(self.accept(method)))
+            accepting = self.run(self.accept(method))
+            accepting.add_done_callback(lambda done: done.cancelled() or done.exception())  # else asyncio logs it then
+            return asyncio.shield(accepting)
 
         def run(self, coroutine: Any) -> asyncio.Task[None]:
             task = asyncio.create_task(coroutine)
