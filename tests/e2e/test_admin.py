@@ -172,7 +172,7 @@ def test_frontends_take_calls_on_sockets_that_are_this_users_alone(server: Serve
 
 
 def test_while_it_drains_it_is_alive_but_not_ready(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
-    options = ("--drain-seconds", "20", *OPTIONS)
+    options = ("--drain-seconds", "240", *OPTIONS)
     with running([f"tiny={checkpoint('bert')}"], *options, cache=compile_cache) as server:
         admin, stream = AdminPort.of(server), OpenStream(server.address)
         assert admin.metrics().sum("bertstream_calls_active") == 1

@@ -17,6 +17,7 @@ from tests.support.server import busy, eventually, running
 from tests.support.web import ask
 
 ONE_WORKER = ("--workers", "1")
+PATIENT = ("--drain-seconds", "240")  # longer than calls take on a machine with much else to do
 
 
 def test_a_worker_that_dies_during_the_drain_is_replaced(
@@ -24,7 +25,7 @@ def test_a_worker_that_dies_during_the_drain_is_replaced(
 ) -> None:
     ids = types_pb2.TokenIdLists(token_ids=[60] * 500 * 1000, lengths=[500] * 1000)
     request = encoding_pb2.EncodeTextsRequest(inputs=types_pb2.TextBatch(token_ids=ids))
-    with running([f"tiny={checkpoint('bert')}"], *ONE_WORKER, cache=compile_cache) as server:
+    with running([f"tiny={checkpoint('bert')}"], *ONE_WORKER, *PATIENT, cache=compile_cache) as server:
         channel = grpc.insecure_channel(server.address, [("grpc.enable_retries", 0)])
         stub = encoding_pb2_grpc.EncodingServiceStub(channel)
         (worker,) = server.workers
@@ -36,7 +37,7 @@ def test_a_worker_that_dies_during_the_drain_is_replaced(
         worker.kill()
         eventually(lambda: any(other.pid != worker.pid for other in server.workers), "another worker")
         assert not call.done()
-        assert len(call.result(60).encodings.pooled.data) > 0
+        assert len(call.result(240).encodings.pooled.data) > 0
         channel.close()
         assert server.process.wait(60) == 0
 
@@ -116,7 +117,7 @@ def test_health_turns_before_calls_are_refused(checkpoint: Callable[[str], Path]
         stream.end()
         assert server.process.wait(60) == 0
     assert raised.value.reason == "DRAINING"
-    assert answered.count(Health.NOT_SERVING) > 5
+    assert answered.count(Health.NOT_SERVING) > 1  # so that a call was answered after the first of them
     assert answered == sorted(answered, key=lambda health: health is Health.NOT_SERVING)
     (stopped,) = server.logged("stopped")
     assert (stopped["cut_off"], stopped["seconds"] >= 1) == (0, True)

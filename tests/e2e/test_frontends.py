@@ -46,7 +46,8 @@ def server(
     """Yield a server with two frontends, and two workers of a tiny model that hangs on a token, in its own cache."""
     cache = new_cache(tmp_path_factory.mktemp("frontends") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=-1)
-    options = ("--frontends", "2", "--workers", "2", "--threads", "1", "--batch-seconds", "2", "--log-level", "debug")
+    more = ("--drain-seconds", "240", "--log-level", "debug")  # for calls on a machine with much else to do
+    options = ("--frontends", "2", "--workers", "2", "--threads", "1", "--batch-seconds", "2", *more)
     environment = {"BERTSTREAM_MODEL_ROOTS": str(root)}
     with running([f"tiny={checkpoint('bert')}"], *options, cache=cache, environment=environment) as started:
         yield started
@@ -288,6 +289,6 @@ def test_stopping_drains_all_and_leaves_no_process(server: Server, callers: list
     with ThreadPoolExecutor(2) as pool:
         reading = [pool.submit(read, caller) for caller in callers]
         barrier.wait(60)
-        assert server.stop(signal.SIGTERM) == 0
+        assert server.stop(signal.SIGTERM, 240) == 0
         assert all(each.result(60) == list(range(2 * len(IDS))) for each in reading)
     eventually(lambda: not any(process.is_running() for process in family), "every process to be gone")

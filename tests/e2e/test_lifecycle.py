@@ -103,7 +103,8 @@ def test_how_a_start_goes_is_in_the_log(
 
 def test_stopping_drains_and_leaves_nothing_behind(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
     """Stop it as Ctrl-C does; test_frontends.py stops one by SIGTERM."""
-    with running([f"tiny={checkpoint('bert')}"], "--workers", "1", cache=compile_cache) as server:
+    options = ("--workers", "1", "--drain-seconds", "240")  # far more than it takes, but where all else is busy
+    with running([f"tiny={checkpoint('bert')}"], *options, cache=compile_cache) as server:
         family = [psutil.Process(server.process.pid), *server.children()]
         assert len(family) >= 3
         got: list[int] = []
@@ -122,7 +123,7 @@ def test_stopping_drains_and_leaves_nothing_behind(checkpoint: Callable[[str], P
             thread = threading.Thread(target=run)
             thread.start()
             assert begun.wait(60)
-            assert server.stop(signal.SIGINT) == 0
+            assert server.stop(signal.SIGINT, 240) == 0
             thread.join(60)
         assert got == list(range(6_000))  # the calls under way were finished
         eventually(lambda: not any(process.is_running() for process in family), "every process to be gone")
