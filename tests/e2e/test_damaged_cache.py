@@ -29,8 +29,8 @@ def vectors(checkpoint: Path, cache: Path) -> tuple[np.ndarray, list[str]]:
     """Return the vectors that a server answers, and its warnings and errors."""
     with running([f"tiny={checkpoint}"], "--workers", "1", cache=cache) as server, Client(server.address) as client:
         found = np.asarray(client.encode([TEXT]))
-        told = [each["message"] for each in server.records if each["level"] in ("warning", "error")]
-    return found, told
+    # The log comes by another pipe than the answers, so all of it has been read only when the server has ended.
+    return found, [each["message"] for each in server.records if each["level"] in ("warning", "error")]
 
 
 def flip(path: Path) -> None:

@@ -92,7 +92,7 @@ def _served(checkpoint: Path, cache: Path) -> tuple[NDArray[Any], list[str]]:
     """Return what a server answers, and its warnings and errors."""
     with running([f"spare={checkpoint}"], "--workers", "1", cache=cache) as server, Client(server.address) as client:
         found: NDArray[Any] = np.asarray(client.encode(["fox"]))
-        return found, [each["message"] for each in server.records if each["level"] in ("warning", "error")]
+    return found, [each["message"] for each in server.records if each["level"] in ("warning", "error")]
 
 
 def _ask_for_ever(address: str, ended: list[BaseException]) -> None:
