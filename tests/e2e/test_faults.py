@@ -97,9 +97,17 @@ def test_a_text_that_needs_too_much_memory_fails_alone(client: Client) -> None:
 
 
 def test_a_deadline_of_one_millisecond_is_exceeded_and_computes_nothing(faulty: Server, client: Client) -> None:
-    before = [worker.pid for worker in faulty.workers]
-    with pytest.raises(DeadlineExceeded):
-        client.encode([[5, HANGS_ON]] * 50, timeout=0.001)
+    workers = faulty.workers
+    before = [worker.pid for worker in workers]
+    for worker in workers:
+        worker.suspend()  # else one of them might just begin within the time
+    try:
+        with pytest.raises(DeadlineExceeded):
+            client.encode([[5, HANGS_ON]] * 50, timeout=0.001)
+        time.sleep(0.1)
+    finally:
+        for worker in workers:
+            worker.resume()
     time.sleep(3)  # if it had been computed, the workers would have been replaced by now
     assert [worker.pid for worker in faulty.workers] == before
     assert client.encode(ids_of(1)).shape == (1, 36)
