@@ -59,21 +59,35 @@ def test_a_call_has_the_idle_cores_and_bulk_work_its_own(adaptive: Server) -> No
         with watched(path) as bulk:
             streamed = client.encode([LONG] * 16, priority="bulk")
         with watched(path) as interactive:
-            called = client.encode([LONG])
+            called = list[np.ndarray]()
+
+            def has_several() -> bool:
+                """Call again where whoever watches had no core itself while the call was computed."""
+                called.append(client.encode([LONG])[0])
+                return max(interactive, default=0) >= 2
+
+            eventually(has_several, "a call with several threads")
     assert max(bulk) == 1
-    assert max(interactive) >= 2
-    assert np.abs(streamed[0] - called[0]).max() < 1e-5
+    assert max(np.abs(streamed[0] - each).max() for each in called) < 1e-5
     eventually(lambda: not any(path.read_bytes()[:SLOTS]), "all workers to be idle")
 
 
 def test_a_killed_worker_leaves_its_cores_to_others(adaptive: Server) -> None:
     path, before = share(adaptive), len(adaptive.workers)
     with Client(adaptive.address) as client, watched(path) as seen:
-        call = threading.Thread(target=lambda: client.encode([LONG] * 4))
+        killed = threading.Event()
+
+        def encode() -> None:
+            """Have workers compute until they are killed."""
+            while not killed.is_set():
+                client.encode([LONG] * 4)
+
+        call = threading.Thread(target=encode)
         call.start()
         eventually(lambda: max(seen, default=0) > 0, "a worker to compute")
         for worker in adaptive.workers:
             worker.send_signal(signal.SIGKILL)
-        call.join(60)
+        killed.set()
+        call.join(120)
         assert not call.is_alive()
     eventually(lambda: len(adaptive.workers) == before and not any(path.read_bytes()[:SLOTS]), "all to be idle again")
