@@ -40,7 +40,7 @@ def failed_start(checkpoint: Path, cache: Path, file_bytes: int = resource.RLIM_
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env={**os.environ, "BERTSTREAM_CACHE": str(cache)},
     )
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
@@ -80,7 +80,7 @@ def test_sockets_where_others_may_write(checkpoint: Checkpoint, cache: Path, tmp
     (tmp_path / "open").chmod(0o777)
     command = [sys.executable, "-m", "bertstream.cli", "serve", f"tiny={checkpoint('bert')}", "--port", "0"]
     environment = {**os.environ, "BERTSTREAM_CACHE": str(cache), "TMPDIR": str(tmp_path / "open")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     told = f"the folder for sockets (TMPDIR): {tmp_path / 'open'} may be written to by others (mode 0777)"
@@ -105,9 +105,9 @@ def test_modules_that_cannot_be_run(checkpoint: Checkpoint, cache: Path, tmp_pat
         "not supported; to serve it without, say --allow-unsupported-modules"
     )
     command = [sys.executable, "-m", "bertstream.cli", "compile", str(directory), "--cache", str(cache)]
-    compiled = subprocess.run([*command, "--allow-unsupported-modules"], capture_output=True, text=True, timeout=120)
+    compiled = subprocess.run([*command, "--allow-unsupported-modules"], capture_output=True, text=True, timeout=240)
     assert compiled.stdout.startswith("odd\t")
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert json.loads(refused.stderr.splitlines()[-1])["message"] == told
 
@@ -117,7 +117,7 @@ def test_a_task_on_the_command_line(checkpoint: Checkpoint, cache: Path, tmp_pat
     edit_json(directory / "config.json", architectures=None)
     command = [sys.executable, "-m", "bertstream.cli", "compile", f"a={directory}", "--cache", str(cache)]
     for options, heads in (([], ()), (["--task", "a=sequence_classification"], ("sequence_classification",))):
-        done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, check=True)
         assert ModelDescription.load(Path(done.stdout.split("\t")[1].strip())).heads == heads
 
 

@@ -20,7 +20,7 @@ TEXTS = ["The quick brown fox", "jumps over the lazy dog", "A model server answe
 
 def answers_of(script: str, address: str) -> Any:
     command = [sys.executable, "-m", f"tests.support.{script}", address]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

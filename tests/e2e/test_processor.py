@@ -55,7 +55,7 @@ def test_instructions_that_there_are_not(command: str, tmp_path: Path) -> None:
         [sys.executable, "-m", "bertstream.cli", command, "nowhere", *(["--port", "0"] if command == "serve" else [])],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         env={**os.environ, "BERTSTREAM_CPU": "sse9", "BERTSTREAM_CACHE": str(tmp_path)},
         check=False,
     )

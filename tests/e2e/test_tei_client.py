@@ -28,7 +28,7 @@ def client(documented: str) -> Iterator[Client]:
 def theirs(request: pytest.FixtureRequest, documented: str) -> Any:
     """Return all of its answers, from either half of it."""
     command = [sys.executable, "-m", "tests.support.tei_client", documented, request.param]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

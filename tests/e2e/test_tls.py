@@ -197,7 +197,7 @@ def refused(cache: Path, *options: str) -> str:
     """Return the output of a server that ends with status 2 and has compiled nothing."""
     command = [sys.executable, "-m", "bertstream.cli", "serve", "/none/at-all", "--port", "0", *options]
     environment = {**os.environ, "BERTSTREAM_CACHE": str(cache)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     (record,) = map(json.loads, done.stderr.splitlines())
     return str(record["message"])
