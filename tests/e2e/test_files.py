@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import pytest
 
 from bertstream.client import Client
 from tests.support.markdown import Documented
+from tests.support.server import eventually
 
 TEXTS = ["I love it.", "Angela Merkel met Barack Obama in Berlin.", "", "世界 is a [MASK]", "a fox and a dog"] * 6
 QUESTIONS = [("Where does she live?", "My name is Sarah and I live in London."), ("Who?", "Ann and Bob")] * 6
@@ -139,27 +141,37 @@ def test_a_command_that_is_killed_goes_on(documented_server: Documented, client:
     """Kill it with SIGKILL at random moments; in the end no row is lost, and none is there twice."""
     count, chance = 1500, random.Random(3)
     texts = [f"fox {number} and dog {number % 7}" for number in range(count)]
-    source = write(tmp_path / "in.jsonl", id=list(range(count)), text=texts)
-    arguments = ["encode", str(source), "-o", str(tmp_path / "v.jsonl"), "--keep", "id", "--model", "bert-base-uncased"]
-    environment = {**os.environ, "BERTSTREAM_ADDRESS": documented_server.address}
-    work, kills = tmp_path / ".v.jsonl.unfinished", 0
-    while True:
-        child = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], env=environment, stderr=subprocess.PIPE)
-        before = len(list(work.glob("files/*/*.json")))
-        while child.poll() is None and (kills == 3 or len(list(work.glob("files/*/*.json"))) <= before):
-            time.sleep(0.005)
-        if child.poll() is None:
-            time.sleep(0.1 * chance.random())
-            child.send_signal(signal.SIGKILL)
-            kills += 1
-        errors = child.communicate()[1].decode()
-        if child.returncode != -signal.SIGKILL:
-            break
-    assert child.returncode == 0, errors
-    assert kills >= 2
-    assert "goes on with" in errors
-    found = rows(tmp_path / "v.jsonl")
-    assert [row["id"] for row in found] == list(range(count))
     expected = client.encode(texts, model="bert-base-uncased")
-    np.testing.assert_allclose(np.array([row["vector"] for row in found]), expected, atol=1e-5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "v.jsonl"]
+    environment = {**os.environ, "BERTSTREAM_ADDRESS": documented_server.address}
+
+    def kills_until_done(folder: Path) -> int:
+        """Run the command until it ends by itself, see what it has written, and return how often it was killed."""
+        folder.mkdir()
+        source = write(folder / "in.jsonl", id=list(range(count)), text=texts)
+        work, output, kills = folder / ".v.jsonl.unfinished", folder / "v.jsonl", 0
+        arguments = ["encode", str(source), "-o", str(output), "--keep", "id", "--model", "bert-base-uncased"]
+        while True:
+            child = subprocess.Popen(
+                [sys.executable, "-c", COMMAND, *arguments], env=environment, stderr=subprocess.PIPE
+            )
+            before = len(list(work.glob("files/*/*.json")))
+            while child.poll() is None and (kills == 3 or len(list(work.glob("files/*/*.json"))) <= before):
+                time.sleep(0.005)
+            if child.poll() is None:
+                time.sleep(0.1 * chance.random())
+                child.send_signal(signal.SIGKILL)
+            errors = child.communicate()[1].decode()
+            if child.returncode != -signal.SIGKILL:
+                break
+            kills += 1
+        assert child.returncode == 0, errors
+        assert ("goes on with" in errors) == (kills > 0)
+        found = rows(output)
+        assert [row["id"] for row in found] == list(range(count))
+        np.testing.assert_allclose(np.array([row["vector"] for row in found]), expected, atol=1e-5)
+        assert sorted(path.name for path in folder.iterdir()) == ["in.jsonl", "v.jsonl"]
+        return kills
+
+    folders = (tmp_path / str(number) for number in itertools.count())
+    # It takes a third of a second, in which whoever kills may get no core on a machine with much else to do.
+    eventually(lambda: kills_until_done(next(folders)) >= 2, "a command that is killed in time")
