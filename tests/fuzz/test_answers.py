@@ -26,7 +26,7 @@ from tests.fuzz.likely import METHODS, serialized
 from tests.fuzz.messages import WILD, damaged, messages, spoilt
 from tests.fuzz.running import examples
 
-SECONDS = 10.0
+SECONDS = 60.0
 MEMORY_BYTES = 64 << 20
 TEXTS = ["ab", "cde f"]
 ALL = ["pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions"]

@@ -146,7 +146,7 @@ async def _linked_to_nonsense(path: Path, sent: list[bytes]) -> None:
 
     nonsense = await asyncio.start_unix_server(serve, path)
     link = WorkerLink(str(path), lambda: None)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await over.wait()
         nonsense.close()
         worker = FakeWorker(path)

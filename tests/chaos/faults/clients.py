@@ -87,7 +87,7 @@ def many_connections(scene: Scene) -> None:
     files = open_files(scene.frontends)
     with contextlib.ExitStack() as stack:
         for number in range(count):
-            stack.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
             if number % 500 == 499:
                 time.sleep(0.1)
         time.sleep(3)
@@ -102,7 +102,7 @@ def connections_come_and_go(scene: Scene) -> None:
     host, _, port = scene.server.address.rpartition(":")
     files = open_files(scene.frontends)
     for _ in itertools.repeat(None, 1000):
-        socket.create_connection((host, int(port)), timeout=10).close()
+        socket.create_connection((host, int(port)), timeout=60).close()
     wait_for(lambda: open_files(scene.frontends) < files + 50, "descriptors to be closed")
 
 

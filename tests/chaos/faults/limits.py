@@ -73,7 +73,7 @@ def clock_jumps(scene: Scene) -> None:
         for ahead in (DAY, -DAY, 3650 * DAY):
             scene.clock.set_ahead(ahead)
             for _ in range(5):
-                scene.client.encode(["fox"], model=calls.ENCODER, timeout=20)
+                scene.client.encode(["fox"], model=calls.ENCODER, timeout=60)
                 time.sleep(0.3)
     finally:
         scene.clock.set_ahead(0)
@@ -95,7 +95,7 @@ def limited(process: psutil.Process, kind: int, most: int) -> Iterator[None]:
 @contextlib.contextmanager
 def _connection(address: str) -> Iterator[socket.socket]:
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as opened:
+    with socket.create_connection((host, int(port)), timeout=60) as opened:
         yield opened
 
 
@@ -111,7 +111,7 @@ def _connects(scene: Scene) -> None:
     """Raise NotAsPromised where a new connection is not served."""
     try:
         with Client(scene.server.address, channels=1, max_message_bytes=(64 << 20) + 1) as client:
-            client.encode(["fox"], model=calls.ENCODER, timeout=30)
+            client.encode(["fox"], model=calls.ENCODER, timeout=60)
     except RpcError as error:
         promise(False, f"a new connection is not served: {error}")
 
