@@ -233,12 +233,12 @@ def test_a_broken_file_keeps_the_keys_and_a_hang_up_reads_it_at_once(
         return [each["message"] for each in server.records if "the keys in use are kept" in each["message"]]
 
     try:
-        file.path.write_text(good + "nonsense")
+        file.write(good + "nonsense")
         eventually(lambda: bool(kept()), "the fault to be told")
         server.process.send_signal(signal.SIGHUP)
         eventually(lambda: len(kept()) == 2, "the fault to be told again")
     finally:
-        file.path.write_text(good)
+        file.write(good)
     with client(server, keys["user"]) as each:
         assert reasons(each) == {}
     time.sleep(2.5)

@@ -21,5 +21,12 @@ class KeyFile:
             assert main(["keys", "add", name, "--file", str(self.path), *options]) == 0
         return printed.getvalue().strip()
 
+    def write(self, text: str) -> None:
+        """Put these contents in place of the file's, at once, so that no server reads half of them."""
+        beside = self.path.with_suffix(".new")
+        beside.write_text(text)
+        beside.chmod(self.path.stat().st_mode & 0o777)
+        beside.replace(self.path)
+
     def remove(self, name: str) -> None:
         assert main(["keys", "remove", name, "--file", str(self.path)]) == 0
