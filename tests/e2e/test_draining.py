@@ -13,11 +13,11 @@ import pytest
 from bertstream.client import Client, Health, Unavailable
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
 from tests.support.open_stream import OpenStream
-from tests.support.server import busy, eventually, running
+from tests.support.server import WAITING, busy, eventually, running
 from tests.support.web import ask
 
 ONE_WORKER = ("--workers", "1")
-PATIENT = ("--drain-seconds", "240")  # longer than calls take on a machine with much else to do
+PATIENT = (*WAITING, "--drain-seconds", "240")  # longer than calls take on a machine with much else to do
 
 
 def test_a_worker_that_dies_during_the_drain_is_replaced(

@@ -18,7 +18,7 @@ from bertstream.client import Client, DeadlineExceeded, InvalidArgument, RpcErro
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc, types_pb2
 from bertstream.workers.compile.compiler import compile_model
 from tests.support.programs import plant_faults
-from tests.support.server import Server, busy, eventually, gone, running
+from tests.support.server import WAITING, Server, busy, eventually, gone, running
 
 HANGS_ON, FAILS_ON = 40, 41  # token ids
 
@@ -30,7 +30,7 @@ def faulty(
     """Yield a server with two workers of a tiny model that hangs and fails on certain tokens, in a cache of its own."""
     cache = new_cache(tmp_path_factory.mktemp("faulty") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=FAILS_ON)
-    options = ("--workers", "2", "--threads", "1", "--batch-seconds", "2", "--drain-seconds", "10")
+    options = ("--workers", "2", "--threads", "1", "--batch-seconds", "2", "--drain-seconds", "10", *WAITING)
     with running([f"tiny={checkpoint('bert')}"], *options, cache=cache) as server:
         yield server
 

@@ -21,7 +21,7 @@ import pytest
 from bertstream.client import Aborted, Client, Health, NotFound, RpcError
 from bertstream.workers.compile.compiler import compile_model
 from tests.support.programs import plant_faults
-from tests.support.server import Server, eventually, running
+from tests.support.server import WAITING, Server, eventually, running
 
 HANGS_ON = 40  # a token id
 NAMES = ["frontend-0", "frontend-1"]
@@ -46,7 +46,8 @@ def server(
     """Yield a server with two frontends, and two workers of a tiny model that hangs on a token, in its own cache."""
     cache = new_cache(tmp_path_factory.mktemp("frontends") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=-1)
-    more = ("--drain-seconds", "240", "--log-level", "debug")  # for calls on a machine with much else to do
+    # Calls have time to end on a machine with much else to do.
+    more = ("--drain-seconds", "240", *WAITING, "--log-level", "debug")
     options = ("--frontends", "2", "--workers", "2", "--threads", "1", "--batch-seconds", "2", *more)
     environment = {"BERTSTREAM_MODEL_ROOTS": str(root)}
     with running([f"tiny={checkpoint('bert')}"], *options, cache=cache, environment=environment) as started:

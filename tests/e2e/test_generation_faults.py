@@ -17,16 +17,17 @@ from bertstream.client import AsyncClient, BertstreamError, Client, DeadlineExce
 from tests.support.checkpoints import CORPUS
 from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal, transformers_model
 from tests.support.hosted import hosted
-from tests.support.server import Server, answers, eventually, running
+from tests.support.server import WAITING, Server, answers, eventually, running
 
 PROMPT = "The quick brown"
+RECONNECT_SECONDS = 240.0  # for frontends that are killed, each of which may take a minute to start again
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Iterator[Server]:
     """Yield a real server of a decoder with one worker, whose cache holds few tokens."""
     checkpoint = tiny_causal(tmp_path_factory.mktemp("faults") / "bert", "bert")
-    options = ("--workers", "1", "--cache-tokens", "4096")
+    options = ("--workers", "1", "--cache-tokens", "4096", *WAITING)
     with running([f"bert={checkpoint}"], *options, cache=compile_cache) as started:
         yield started
 
@@ -78,7 +79,7 @@ def kill_frontends(server: Server) -> None:
 @pytest.mark.parametrize("sampled", [{}, {"do_sample": True, "seed": 3}, {"do_sample": True}], ids=str)
 def test_a_killed_frontend_loses_no_token_and_repeats_none(server: Server, sampled: dict[str, Any]) -> None:
     """The SDK asks again: with the seed that was drawn, too."""
-    with Client(server.address, retries=0) as client:
+    with Client(server.address, retries=0, reconnect_seconds=RECONNECT_SECONDS) as client:
         events = client.stream_generate(PROMPT, max_new_tokens=400, **sampled)
         pieces = [next(events)]
         kill_frontends(server)
@@ -91,7 +92,7 @@ def test_a_killed_frontend_loses_no_token_and_repeats_none(server: Server, sampl
 
 async def test_an_asynchronous_client_takes_up_what_a_killed_frontend_began(server: Server, client: Client) -> None:
     expected = await asyncio.to_thread(client.generate, PROMPT, max_new_tokens=400)
-    async with AsyncClient(server.address, retries=0) as own:
+    async with AsyncClient(server.address, retries=0, reconnect_seconds=RECONNECT_SECONDS) as own:
         events = own.stream_generate(PROMPT, max_new_tokens=400)
         tokens = [*(await anext(events)).token_ids]
         await asyncio.to_thread(kill_frontends, server)

@@ -16,7 +16,7 @@ from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
 from bertstream.workers.compile.compiler import compile_model
 from tests.support.programs import plant_faults
 from tests.support.reference import Reference, close, reference, worst
-from tests.support.server import Server, eventually, running
+from tests.support.server import WAITING, Server, eventually, running
 
 Output = Literal["pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions"]
 EXACT = 1e-5
@@ -167,7 +167,7 @@ def stuck(
     cache = new_cache(tmp_path_factory.mktemp("stuck") / "cache")
     compiled = compile_model(checkpoint("bert"), cache=cache)
     plant_faults(compiled, hangs_on=-1, fails_on=-1, stuck_length=STUCK_LENGTH, stuck_layer=STUCK_LAYER)
-    options = ("--workers", "1", "--batch-seconds", "600", "--stream-bytes", str(1 << 20))
+    options = ("--workers", "1", "--batch-seconds", "600", "--stream-bytes", str(1 << 20), *WAITING)
     with running([f"tiny={checkpoint('bert')}"], *options, cache=cache) as server:
         yield server
 

@@ -21,7 +21,7 @@ from tests.support.application import application_spans
 from tests.support.collector import Collector, Seen, collecting
 from tests.support.generation_checkpoints import tiny_causal
 from tests.support.programs import plant_faults
-from tests.support.server import Server, eventually, running
+from tests.support.server import WAITING, Server, eventually, running
 
 ENCODE = "bertstream.v1.EncodingService/EncodeTexts"
 STREAM = "bertstream.v1.EncodingService/StreamEncodings"
@@ -49,7 +49,8 @@ def traced(
     """Yield a server that traces every call, of a model that fails on a certain token, and of one that generates."""
     cache = new_cache(tmp_path_factory.mktemp("traced") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=FAILS_ON)
-    options = ("--workers", "1", "--threads", "1", "--log-level", "debug", "--trace-endpoint", collector.endpoint)
+    traces = ("--log-level", "debug", "--trace-endpoint", collector.endpoint)
+    options = ("--workers", "1", "--threads", "1", *WAITING, *traces)
     causal = tiny_causal(tmp_path_factory.mktemp("causal") / "causal", family="bert")
     with running([f"tiny={checkpoint('bert')}", f"causal={causal}"], *options, cache=cache) as server:
         yield server
@@ -177,7 +178,7 @@ def test_a_killed_worker_is_one_attempt_and_its_successor_another(traced: Server
         time.sleep(0.5)  # for the work to be on its way, unless the machine has much else to do
         for worker in workers:
             worker.send_signal(signal.SIGKILL)
-        thread.join(60)
+        thread.join(120)
         pids.update(worker.pid for worker in workers)
         spans[:] = collector.trace(call.trace_id, ENCODE)
         return sum(each.name == "attempt" for each in spans) > 1

@@ -20,6 +20,8 @@ import psutil
 
 from bertstream.client import BertstreamError, Client
 
+# Options of servers whose workers tests kill: on a machine with much else to do another one may take a minute to start.
+WAITING = ("--worker-wait-seconds", "240")
 _READY = re.compile(r"ready on (\S+)")
 _HTTP = re.compile(r"HTTP at (\S+)")
 
