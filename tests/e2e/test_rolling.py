@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import secrets
 import signal
 import socket
 import threading
@@ -13,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ from tests.support.server import Server, eventually, running
 
 pytestmark = pytest.mark.slow
 
-OPTIONS = ("--workers", "1", "--threads", "1", "--frontends", "1", "--log-level", "debug")
+OPTIONS = ("--workers", "1", "--threads", "1", "--frontends", "1", "--drain-seconds", "120", "--log-level", "debug")
+PATIENCE = 200.0  # seconds, for what takes a few, but longer on a machine with much else to do
 TEXTS = [[5 + index % 30, 60, 61] for index in range(600)]  # as token ids
 PROMPT, TOKENS = "The quick brown", 60
 _CALLER = re.compile(r'"request_id": "(\w+)"')
@@ -82,7 +84,9 @@ class Load:
         kinds = itertools.product(("unary", "bulk", "generation", "asynchronous"), self.targets)
         wanted = {kind: before[kind] + 1 for kind in kinds}
         eventually(
-            lambda: self._is_well(all(self.done[kind] > count for kind, count in wanted.items())), "more answers"
+            lambda: self._is_well(all(self.done[kind] > count for kind, count in wanted.items())),
+            "more answers",
+            PATIENCE,
         )
 
     def has_reached(self, server: Server) -> None:
@@ -91,7 +95,7 @@ class Load:
         One that has not found it yet would be without any server when the other goes. Each has a single channel, as
         another one might not have found it.
         """
-        eventually(lambda: self._is_well(self.callers <= answered(server)), "the first calls of each caller")
+        eventually(lambda: self._is_well(self.callers <= answered(server)), "the first calls of each caller", PATIENCE)
 
     def _is_well(self, reached: bool) -> bool:
         assert self.failures == []
@@ -178,13 +182,22 @@ def start(
     return stack.enter_context(running(models, *OPTIONS, "--host", host, "--port", str(port), *options, cache=cache))
 
 
+def lasting_port() -> int:
+    """Return a free port that the next server can have, too, since the kernel gives it to nobody who asks for any."""
+    first_of_those = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = 1024 + secrets.randbelow(first_of_those - 1024)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 def port_of(server: Server) -> int:
     return int(server.address.rpartition(":")[2])
 
 
 def drained(server: Server) -> None:
     """Stop a server, and check that it cut nothing off."""
-    assert server.stop(signal.SIGTERM) == 0
+    assert server.stop(signal.SIGTERM, PATIENCE) == 0
     (stopped,) = server.logged("stopped")
     assert stopped["cut_off"] == 0
 
@@ -199,7 +212,7 @@ def stack() -> Iterator[ExitStack]:
 @pytest.fixture(scope="module")
 def shared(stack: ExitStack, models: list[str], compile_cache: Path) -> list[Server]:
     """Return two servers side by side; who stops one may put the one that replaces it into its place."""
-    return [start(stack, models, compile_cache, 0) for _ in range(2)]
+    return [start(stack, models, compile_cache, lasting_port()) for _ in range(2)]
 
 
 @pytest.fixture
@@ -252,7 +265,7 @@ def test_a_stream_that_outlasts_the_drain_goes_on_at_the_other_server(models: li
     """Stop both servers, one after the other, so that the stream is cut off wherever it is."""
     quick = ("--drain-seconds", "0.2")
     with ExitStack() as stack:
-        servers = [start(stack, models[:1], compile_cache, 0, *quick) for _ in range(2)]
+        servers = [start(stack, models[:1], compile_cache, lasting_port(), *quick) for _ in range(2)]
         client = stack.enter_context(Client([server.address for server in servers]))
         expected = client.encode(TEXTS, model="tiny")
         begun, over = threading.Event(), threading.Event()
@@ -260,7 +273,7 @@ def test_a_stream_that_outlasts_the_drain_goes_on_at_the_other_server(models: li
         def texts() -> Iterator[list[int]]:
             yield from TEXTS[:-1]
             begun.set()
-            over.wait(120)
+            over.wait(240)
             yield TEXTS[-1]
 
         with ThreadPoolExecutor(1) as threads:
@@ -276,7 +289,9 @@ def test_a_stream_that_outlasts_the_drain_goes_on_at_the_other_server(models: li
             batches = stream.result(60)
     assert [index for batch in batches for index in batch.ids] == list(range(len(TEXTS)))
     assert np.allclose(np.concatenate([batch.vectors for batch in batches]), expected, atol=1e-5)
-    assert cut_off in (1, 2)  # the stream's calls: the second is opened where the first is busy as a message comes
+    # The stream's calls, of which the second is opened where the first is busy as a message comes. Both servers have
+    # some where the first had not answered all that was sent.
+    assert 1 <= cut_off <= 4
 
 
 def test_a_server_that_joins_a_name_gets_its_share_and_one_that_leaves_it_loses_no_call(
@@ -284,10 +299,9 @@ def test_a_server_that_joins_a_name_gets_its_share_and_one_that_leaves_it_loses_
 ) -> None:
     """Look names up anew where connections end by their age, and balance over what they stand for then."""
     with ExitStack() as stack:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
         hosts, aged = ["127.0.0.1", "127.0.0.2"], ("--connection-age-seconds", "1")
-        servers = [start(stack, models, compile_cache, port, *aged, host=hosts[0])]
+        servers = [start(stack, models, compile_cache, 0, *aged, host=hosts[0])]
+        port = port_of(servers[0])  # which nobody else has at the other host, where few listen
         name = stack.enter_context(names(hosts[:1]))
         load = Load(f"dns://127.0.0.1:{name.port}/bert.test:{port}")
         with load.running():
@@ -302,7 +316,7 @@ def test_a_server_that_joins_a_name_gets_its_share_and_one_that_leaves_it_loses_
                 more = [calls(server) - count for server, count in zip(servers, before, strict=True)]
                 return sum(more) > 100 and min(more) > sum(more) / 4
 
-            eventually(is_shared, "the new server to have its share")
+            eventually(is_shared, "the new server to have its share", PATIENCE)
             name.addresses = hosts[1:]
             drained(servers[0])
             load.all_have_gone_on()
