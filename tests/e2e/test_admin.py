@@ -167,7 +167,7 @@ def test_frontends_take_calls_on_sockets_that_are_this_users_alone(server: Serve
     for each in sockets:
         with grpc.insecure_channel(f"unix:{each}") as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
-            found = health.Check(health_pb2.HealthCheckRequest(), timeout=20)
+            found = health.Check(health_pb2.HealthCheckRequest(), timeout=60)
         assert found.status == health_pb2.HealthCheckResponse.SERVING
 
 

@@ -55,7 +55,7 @@ def call(channel: grpc.Channel, rpc: str, request: Message | bytes) -> Answer:
     """Make a call that must fail, and read the google.rpc.Status."""
     raw = request if isinstance(request, bytes) else request.SerializeToString()
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(rpc, request_serializer=bytes)(raw, timeout=120)
+        channel.unary_unary(rpc, request_serializer=bytes)(raw, timeout=240)
     return read(caught.value)
 
 
@@ -279,7 +279,7 @@ class TestStreams:
                 "/bertstream.v1.EncodingService/StreamEncodings",
                 response_deserializer=encoding_pb2.StreamEncodingsResponse.FromString,
             )
-            return list(rpc(iter(requests), timeout=120))
+            return list(rpc(iter(requests), timeout=240))
 
     @staticmethod
     def options(**options: Any) -> bytes:

@@ -45,7 +45,7 @@ def peak(server: Server) -> int:
 def refused(channel: grpc.Channel, raw: bytes, compression: grpc.Compression) -> Any:
     with pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary("/bertstream.v1.EncodingService/EncodeTexts", request_serializer=bytes)(
-            raw, compression=compression, timeout=120
+            raw, compression=compression, timeout=240
         )
     return caught.value
 

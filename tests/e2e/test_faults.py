@@ -37,7 +37,7 @@ def faulty(
 
 @pytest.fixture
 def client(faulty: Server) -> Iterator[Client]:
-    with Client(faulty.address, timeout=120) as opened:
+    with Client(faulty.address, timeout=240) as opened:
         eventually(lambda: opened.model().live_workers == 2, "two live workers")
         yield opened
 

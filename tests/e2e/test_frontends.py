@@ -197,7 +197,7 @@ def test_an_input_that_kills_workers_harms_nobody_at_the_other_frontend(callers:
     poisoned, healthy = (caller.client for caller in callers)
     expected = healthy.encode(IDS[:3000])
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(poisoned.encode, [[5, HANGS_ON]], timeout=120)
+        call = pool.submit(poisoned.encode, [[5, HANGS_ON]], timeout=240)
         rows, rounds = np.zeros_like(expected), 0
         while not call.done():
             for batch in healthy.encode_stream(IDS[:3000], batch_size=50):

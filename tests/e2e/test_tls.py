@@ -62,7 +62,7 @@ def shows_a_name(server: Server, authority: Authority, name: str, times: int = 8
     for _ in range(times):
         with client(server, authority, server_name=name) as each:
             try:
-                each.health(timeout=20)
+                each.health(timeout=60)
             except Unavailable:
                 return False
     return True

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from bertstream.workers.process.control import FromChild, ToChild, decode_from_child, encode
 
-PATIENCE = 60.0  # seconds, for the child's next message
+PATIENCE = 240.0  # seconds, for the child's next message
 
 
 class Led:
