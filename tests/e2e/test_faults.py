@@ -30,7 +30,9 @@ def faulty(
     """Yield a server with two workers of a tiny model that hangs and fails on certain tokens, in a cache of its own."""
     cache = new_cache(tmp_path_factory.mktemp("faulty") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=FAILS_ON)
-    options = ("--workers", "2", "--threads", "1", "--batch-seconds", "2", "--drain-seconds", "10", *WAITING)
+    # A machine with much else to do has time for long calls, too.
+    patient = ("--drain-seconds", "10", "--queue-seconds", "240", *WAITING)
+    options = ("--workers", "2", "--threads", "1", "--batch-seconds", "2", *patient)
     with running([f"tiny={checkpoint('bert')}"], *options, cache=cache) as server:
         yield server
 
@@ -210,7 +212,7 @@ def test_many_callers_at_once(client: Client) -> None:
 def test_too_much_at_once_is_refused_with_a_time_to_retry(
     checkpoint: Callable[[str], Path], compile_cache: Path
 ) -> None:
-    options = ("--workers", "1", "--queue-tokens", "2000")
+    options = ("--workers", "1", "--queue-tokens", "2000", "--queue-seconds", "240")  # so that tokens are what bounds
     with running([f"tiny={checkpoint('bert')}"], *options, cache=compile_cache) as server:
         channel = grpc.insecure_channel(server.address, options=[("grpc.enable_retries", 0)])
         stub = encoding_pb2_grpc.EncodingServiceStub(channel)
