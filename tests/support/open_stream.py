@@ -24,7 +24,7 @@ class OpenStream:
 
     def _requests(self) -> Iterator[encoding_pb2.StreamEncodingsRequest]:
         yield encoding_pb2.StreamEncodingsRequest(options=encoding_pb2.EncodingOptions())
-        self._ended.wait(60)
+        self._ended.wait(240)
 
     def code(self) -> grpc.StatusCode:
         """Return the status with which the server ends the stream."""
