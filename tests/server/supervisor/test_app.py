@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -17,7 +18,7 @@ import pytest
 from bertstream.server import cli
 from bertstream.server.config import ConfigError, ModelTable, ServeConfig
 from bertstream.server.settings import FrontendSettings
-from bertstream.server.supervisor import app, hosting
+from bertstream.server.supervisor import app, compilation, hosting
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.draining import DrainLog
 from bertstream.server.supervisor.launching import FRONTEND_MALLOC, Launch, Launcher
@@ -212,17 +213,31 @@ async def test_a_compilation_that_fails_says_why_in_its_own_words() -> None:
     assert raised.value.step == "find"
 
 
-async def test_what_is_compiled_is_not_there_for_all_to_read() -> None:
-    class Watching(ProgressDisplay):
-        def update(self, at: CompileStep) -> None:
-            found.extend(child.cmdline() for child in psutil.Process().children())
+async def test_what_is_compiled_is_not_there_for_all_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look when the process asks for its settings, and is sure to be there."""
+
+    class Watched(ChildSpec):
+        def __init__(self, name: str, module: str, settings: Callable[[int], object], *rest: Any, **more: Any) -> None:
+            def looked(life: int) -> object:
+                found.extend(commands())
+                return settings(life)
+
+            super().__init__(name, module, looked, *rest, **more)
 
     found: list[list[str]] = []
-    with Watching() as display, pytest.raises(ChildFailed):
+    monkeypatch.setattr(compilation, "ChildSpec", Watched)
+    with ProgressDisplay() as display, pytest.raises(ChildFailed):
         await compile_models(hosting.compile_task(ServeConfig(log_level="error"), [nowhere()]), display)
     compiling = [arguments for arguments in found if "bertstream.workers.compile.compiling" in arguments]
     assert compiling
     assert all(arguments[4] == "compile" and arguments[5].isdigit() and len(arguments) == 6 for arguments in compiling)
+
+
+def commands() -> Iterator[list[str]]:
+    """Yield the command lines of this process's children, as far as these have not ended."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            yield child.cmdline()
 
 
 async def test_a_compilation_can_be_stopped() -> None:
