@@ -8,6 +8,7 @@ import pytest
 
 from bertstream.server.supervisor import draining
 from bertstream.server.supervisor.draining import DrainLog
+from tests.support.waiting import stopped_clock, until
 
 
 @pytest.fixture
@@ -42,13 +43,16 @@ async def test_the_calls_of_all_frontends_are_told_together(said: Any) -> None:
 
 
 async def test_they_are_told_again_until_the_time_is_over(said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draining, "REPORT_SECONDS", 0.2)
+    monkeypatch.setattr(draining, "REPORT_SECONDS", 0.01)
+    clock = stopped_clock(monkeypatch, draining)
     drain = DrainLog(1, 0.5)
     drain.signalled("SIGTERM")
     told(drain, one=2)
-    await asyncio.sleep(0.3)
+    await until(lambda: len(said()) == 3)
     told(drain, one=1)
-    await asyncio.sleep(0.5)
+    await until(lambda: said()[-1] == ("calls are left", 1))
+    clock.now += 0.5
+    await until(lambda: said()[-1][0] != "calls are left")
     drain.ended()
     assert said()[1:3] == [("calls are left", 2), ("calls are left", 2)]
     assert said()[-2:] == [("the time is over: calls are cut off", 1), ("stopped", 1)]
@@ -80,14 +84,17 @@ async def test_what_frontends_told_of_drains_of_their_own_does_not_count(said: A
 
 async def test_a_notice_comes_before_the_calls_are_counted(said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draining, "REPORT_SECONDS", 0.01)
-    drain = DrainLog(1, 0.05, notice_seconds=0.1)
+    clock = stopped_clock(monkeypatch, draining)
+    drain = DrainLog(1, 50.0, notice_seconds=100.0)
     drain.signalled("SIGTERM")
     await asyncio.sleep(0.05)
     assert said() == [("SIGTERM: draining", None)]
     told(drain, one=2)
-    await asyncio.sleep(0.04)
+    await until(lambda: len(said()) > 1)
     assert said()[1] == ("calls are left", 2)
+    clock.now += 149.0
+    await asyncio.sleep(0.04)
     assert ("the time is over: calls are cut off", 2) not in said()
-    await asyncio.sleep(0.2)
-    assert said()[-1] == ("the time is over: calls are cut off", 2)
+    clock.now += 1.0
+    await until(lambda: said()[-1] == ("the time is over: calls are cut off", 2))
     drain.ended()

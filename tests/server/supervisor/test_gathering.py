@@ -19,6 +19,7 @@ from bertstream.workers.measuring import frontend_metrics, supervisor_metrics
 from bertstream.workers.measuring.snapshots import Snapshot, TakeSnapshot, Value
 from bertstream.workers.process.child import Child, ChildFailed
 from bertstream.workers.process.control import NoAnswer
+from tests.support.server import eventually
 from tests.support.waiting import until
 
 STARTED, UNDER_WAY = frontend_metrics.CALLS_STARTED.name, frontend_metrics.CALLS_UNDER_WAY.name
@@ -141,7 +142,8 @@ class HeldChild(FakeChild):
         return answer
 
 
-async def test_whoever_asks_gets_what_was_counted_after_that() -> None:
+async def test_whoever_asks_gets_what_was_counted_after_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "ANSWER_SECONDS", 60.0)
     child = HeldChild("frontend-0", counted(1))
     made, _ = over(child.member())
     early = asyncio.create_task(made.gather())
@@ -166,14 +168,18 @@ async def test_those_who_ask_meanwhile_share_one_answer(monkeypatch: pytest.Monk
 
 
 async def test_it_gathers_by_itself_only_where_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "GATHER_SECONDS", 0.2)
+    monkeypatch.setattr(gathering, "GATHER_SECONDS", 0.05)
+    now = 1000.0  # which is moved here, as any wait may take longer than those who ask should let pass
+    monkeypatch.setattr(gathering, "time", SimpleNamespace(monotonic=lambda: now, time=time.time))
     child = FakeChild("frontend-0", counted(1))
     made, _ = over(child.member())
     forever = asyncio.create_task(made.gather_forever())
     for _ in range(6):
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.06)
+        now += 0.04
         await made.gather()
     assert child.asked == 6
+    now += 0.05
     await until(lambda: child.asked > 6)
     forever.cancel()
 
@@ -221,6 +227,8 @@ async def test_states_of_processes() -> None:
 
 def test_what_a_process_uses() -> None:
     with subprocess.Popen(["sleep", "60"]) as sleeping:
+        # At first it has hardly a page, and Linux may count that late.
+        eventually(lambda: used_by(sleeping.pid).resident_bytes > 0, "its memory")
         found = used_by(sleeping.pid)
         sleeping.kill()
     assert 0 < found.resident_bytes < 64 << 20

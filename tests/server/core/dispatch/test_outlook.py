@@ -9,22 +9,12 @@ import pytest
 from bertstream.server.core.dispatch import outlook as outlook_module
 from bertstream.server.core.dispatch.outlook import Outlook, Wait
 from bertstream.server.core.errors import Code, RequestError
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
+from tests.support.waiting import Clock, stopped_clock
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(outlook_module, "time", made)
-    return made
+    return stopped_clock(monkeypatch, outlook_module)
 
 
 def outlook_on(*waits: Wait) -> Outlook:
