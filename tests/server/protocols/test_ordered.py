@@ -54,7 +54,7 @@ class Servicer:
         self.key: Callable[[Decoded[Any], int], object] = lambda decoded, number: None
         self.prepare: Callable[[int], Awaitable[None]] = self._nothing
         self.answer: Callable[[int], Awaitable[Response]] = self._echo
-        self.stream: OrderedStream[Response]
+        self.stream: Any = None  # the OrderedStream, once there is one
 
     async def run(self, stream: Stream[Any], call: Call) -> None:
         self.stream = OrderedStream(stream, call, self.limits, self._group, self.key)
@@ -113,6 +113,11 @@ class Served:
         for number in range(count):
             await call.write(request(number, size))
         return call
+
+    async def holds(self, count: int) -> None:
+        """Wait until the stream has taken so many messages, and then give it time for more."""
+        await until(lambda: self.servicer.stream is not None and self.servicer.stream.items.held >= count)
+        await settle()
 
 
 @pytest.fixture
@@ -190,7 +195,7 @@ async def test_a_few_messages_are_prepared_side_by_side(served: Served) -> None:
 
     served.servicer.prepare = wait
     call = await served.open(50)
-    await settle()
+    await served.holds(50)
     assert waiting == 2
     gate.set()
     assert await numbers(call) == list(range(50))
@@ -202,7 +207,7 @@ async def test_what_was_read_meanwhile_becomes_a_group(served: Served) -> None:
     gate = asyncio.Event()
     served.servicer.prepare = lambda name: gate.wait()  # type: ignore[assignment,return-value]
     call = await served.open(40)
-    await settle()
+    await served.holds(40)
     begun = [name for group in served.servicer.groups for name in group]
     assert len(served.servicer.groups) == 2
     gate.set()
@@ -221,9 +226,12 @@ async def test_groups_grow_where_many_are_computed_already(served: Served) -> No
 
     served.servicer.answer = wait
     call = await served.open(0)
-    for number in range(40):
+    for number in range(16):
         await call.write(request(number))
-        await asyncio.sleep(0.01)
+        await until(lambda last=number: served.servicer.groups[-1:] == [[last]])  # type: ignore[misc]
+    for number in range(16, 40):
+        await call.write(request(number))
+    await served.holds(40)
     before = len(served.servicer.groups)
     assert before == 16
     gate.set()
@@ -238,7 +246,7 @@ async def test_only_what_is_alike_is_a_group(served: Served) -> None:
     gate = asyncio.Event()
     served.servicer.prepare = lambda name: gate.wait()  # type: ignore[assignment,return-value]
     call = await served.open(30)
-    await settle()
+    await served.holds(30)
     gate.set()
     assert await numbers(call) == list(range(30))
     assert [name for group in served.servicer.groups for name in group] == list(range(30))
@@ -253,7 +261,7 @@ async def test_groups_are_bounded_by_items_and_bytes(served: Served, size: int, 
     served.servicer.prepare = lambda name: gate.wait()  # type: ignore[assignment,return-value]
     count = 20 if size else 600
     call = await served.open(count, size)
-    await until(lambda: served.servicer.stream.items.held == count)
+    await served.holds(count)
     gate.set()
     assert len(await numbers(call)) == count
     assert max(map(len, served.servicer.groups)) == most
@@ -264,7 +272,7 @@ async def test_a_group_of_many_tokens_becomes_several_jobs(served: Served) -> No
     gate = asyncio.Event()
     served.servicer.prepare = lambda name: gate.wait()  # type: ignore[assignment,return-value]
     call = await served.open(40)
-    await settle()
+    await served.holds(40)
     gate.set()
     assert await numbers(call) == list(range(40))
     assert {last - first + 1 for first, last in served.servicer.jobs} <= {1, 2}  # an eighth of the window
@@ -282,7 +290,8 @@ async def test_the_window_bounds_what_is_begun(served: Served, cost: int, begun:
 
     served.servicer.answer, served.servicer.cost = wait, cost
     call = await served.open(20)
-    await settle()
+    await until(lambda: len(computing) >= begun)
+    await served.holds(8)
     assert computing == list(range(begun))
     assert served.servicer.stream.items.held <= 8
     gate.set()
@@ -295,6 +304,7 @@ async def test_a_caller_that_does_not_read_stops_the_server(served: Served) -> N
 
     served.servicer.answer = large
     call = await served.open(100)
+    await until(lambda: served.servicer.answered)
     before = -1
     while len(served.servicer.answered) != before:  # until the server makes no more answers
         before = len(served.servicer.answered)
@@ -321,7 +331,7 @@ async def test_an_error_ends_the_stream_behind_all_answers_before_it(served: Ser
     if early:
         served.servicer.prepare = fail
     call = await served.open(6)
-    await settle()
+    await served.holds(6)
     gate.set()
     assert [(await call.read()).items.ids[0] for _ in range(3)] == [0, 1, 2]
     found = await refusal(call.read())
@@ -338,9 +348,11 @@ async def test_a_bug_ends_the_stream_and_says_nothing(served: Served) -> None:
 
 
 async def test_work_ends_with_a_call_that_is_cancelled(served: Served) -> None:
+    begun: list[int] = []
     ended: list[int] = []
 
     async def wait(name: int) -> Response:
+        begun.append(name)
         try:
             await asyncio.sleep(60)
         finally:
@@ -349,7 +361,6 @@ async def test_work_ends_with_a_call_that_is_cancelled(served: Served) -> None:
 
     served.servicer.answer = wait
     call = await served.open(3)
-    await until(lambda: len(served.servicer.prepared) == 3)
-    await settle()
+    await until(lambda: sorted(begun) == [0, 1, 2])
     call.cancel()
     await until(lambda: sorted(ended) == [0, 1, 2])
