@@ -32,8 +32,8 @@ async def with_more_time(attempt: Callable[[float], Awaitable[Any]], came: Calla
 class Clock:
     """A clock that stands still until it is moved."""
 
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
+    def __init__(self) -> None:
+        self.now = 1000.0
 
     def monotonic(self) -> float:
         return self.now

@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 
 from bertstream.server.core.callers import NOBODY
+from bertstream.server.core.dispatch import outlook as outlook_module
 from bertstream.server.core.dispatch.outlook import Wait
 from bertstream.server.core.gate import Gate
+from bertstream.server.frontend import load as load_module
 from bertstream.server.frontend.load import FrontendLoad
+from tests.support.waiting import stopped_clock
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped_clock(monkeypatch, outlook_module, load_module)
 
 
 def link(seconds: float, generation_seconds: float = 0.0) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,16 +10,24 @@ import pytest
 
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch import attempts as attempts_module
+from bertstream.server.core.dispatch import outlook as outlook_module
 from bertstream.server.core.dispatch.attempts import MAX_DEATHS, Attempts
 from bertstream.server.core.dispatch.link import WorkerLost
 from bertstream.server.core.dispatch.outlook import Outlook, Wait
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.measures import ModelMeasures
 from bertstream.workers.contract import Failure
+from tests.support.waiting import stopped_clock
 
+NOW = 1000.0  # what the clock of refusals says, which are remembered for a quarter of a second
 RUNNING, WAITING = WorkerLost(running=True), WorkerLost(running=False)
 FULL = Failure(1, "queue_full", "no")
 LATE = Failure(1, "overloaded", "no time", retry_seconds=7.5)
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped_clock(monkeypatch, outlook_module)
 
 
 def busy() -> list[Wait]:
@@ -123,7 +130,7 @@ async def test_the_first_worker_is_taken_while_it_lives(alive: bool) -> None:
 @pytest.mark.parametrize("generates", [False, True])
 async def test_a_worker_without_time_refuses_and_that_is_remembered(generates: bool) -> None:
     fleet: Any = Fleet()
-    deadline = time.monotonic() + 60
+    deadline = NOW + 60
     attempts = Attempts(fleet, deadline, waits=True, caller=Caller("a"), generates=generates)
     with pytest.raises(RequestError, match="OVERLOADED: no time") as raised:
         await attempts.run(answering(LATE))
@@ -140,7 +147,7 @@ async def test_of_a_crowd_that_workers_refuse_each_is_told_to_wait_for_longer() 
     fleet: Any = Fleet()
     told = []
     for _ in range(300):
-        attempts = Attempts(fleet, time.monotonic() + 60, waits=False, caller=Caller("a"))
+        attempts = Attempts(fleet, NOW + 60, waits=False, caller=Caller("a"))
         with pytest.raises(RequestError) as raised:
             await attempts.run(answering(Failure(1, "overloaded", "no time", retry_seconds=0.05)))
         told.append(raised.value.retry_seconds or 0.0)
@@ -163,7 +170,7 @@ async def test_where_one_worker_has_no_time_one_other_is_asked() -> None:
 
         return see
 
-    deadline = time.monotonic() + 60
+    deadline = NOW + 60
     attempts = Attempts(fleet, deadline, waits=False, caller=Caller("a"))
     assert await attempts.run(seeing(LATE, "done")) == "done"
     assert seen == [fleet.given[0], others[0]]
@@ -177,6 +184,6 @@ async def test_where_one_worker_has_no_time_one_other_is_asked() -> None:
 
 async def test_where_the_other_is_lost_the_least_loaded_is_asked_again() -> None:
     fleet: Any = Fleet(Link())
-    attempts = Attempts(fleet, time.monotonic() + 60, waits=False)
+    attempts = Attempts(fleet, NOW + 60, waits=False)
     assert await attempts.run(answering(LATE, WAITING, "done")) == "done"
     assert len(fleet.given) == 2

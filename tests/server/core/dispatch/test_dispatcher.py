@@ -186,11 +186,12 @@ async def test_work_waits_for_a_worker_to_come_back(dispatch: Dispatch) -> None:
 
 
 async def test_the_wait_begins_when_the_worker_goes(dispatch: Dispatch) -> None:
-    dispatcher, [worker] = await dispatch(1, wait=1.0)
+    dispatcher, [worker] = await dispatch(1, wait=0.05)
     worker.answer = lambda _: None
     running = asyncio.create_task(dispatcher.run(job([1])))
     await worker.wait_for(1)
-    await asyncio.sleep(1.1)  # longer than the wait, which does not begin while the worker lives
+    await asyncio.sleep(0.1)  # longer than the wait, which does not begin while the worker lives
+    dispatcher.worker_wait_seconds = 60.0
     await worker.kill()
     worker.answer = echo
     await worker.start()

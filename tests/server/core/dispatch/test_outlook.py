@@ -49,6 +49,14 @@ def test_what_no_worker_could_answer_in_time_is_refused(clock: Clock) -> None:
     assert refusal(outlook, "a", math.inf) is None
 
 
+def test_a_call_whose_time_is_over_is_told_so_and_not_to_try_again(clock: Clock) -> None:
+    for outlook in (outlook_on(), outlook_on(busy(0.0)), outlook_on(busy(5.0))):
+        for deadline in (clock.now, clock.now - 1.0):
+            error = refusal(outlook, "a", deadline)
+            assert error is not None
+            assert (error.code, error.retry_seconds) == (Code.DEADLINE_EXCEEDED, None)
+
+
 def test_what_was_said_grows_old(clock: Clock) -> None:
     wait = busy(3.0)
     outlook = outlook_on(wait)

@@ -51,12 +51,13 @@ async def test_an_attempt_has_the_worker_s_own_seconds(worker: FakeWorker, dispa
     assert attempt.attributes == {"worker": "worker-0", "pid": 1}
     assert queue.parent_id == compute.parent_id == attempt.ids[1]
     assert attempt.start <= queue.start <= queue.end == compute.start <= compute.end <= attempt.end
-    assert compute.seconds == pytest.approx(1e-6, abs=1e-9)
+    assert compute.seconds == pytest.approx(1e-6, abs=1e-7)  # a clock that has run for months is no finer
 
 
 async def test_seconds_that_cannot_be_are_cut(worker: FakeWorker, dispatcher: Dispatcher) -> None:
-    _, (attempt, queue, compute) = await trace_of(dispatcher)  # whose worker says that it took 0.3 s
-    assert attempt.seconds < 0.3
+    worker.answer = lambda work: Result(work.id, echo(work).tensors, 1000.0, 2000.0)
+    _, (attempt, queue, compute) = await trace_of(dispatcher)
+    assert attempt.seconds < 1000.0
     assert queue.seconds + compute.seconds <= attempt.seconds
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -47,7 +48,6 @@ async def test_a_flood_is_refused_for_its_own_work_and_others_are_not(make_worke
     first, second = await make_workers(2)
     dispatcher = Dispatcher([str(first.path), str(second.path)], 1.0, lambda: None)
     await dispatcher.wait_live()
-    now = asyncio.get_running_loop().time()
     heavy, light = Caller("heavy"), Caller("light")
 
     def answer(each: Work) -> Result | Failure | None:
@@ -56,19 +56,22 @@ async def test_a_flood_is_refused_for_its_own_work_and_others_are_not(make_worke
 
     first.answer = second.answer = answer
 
+    def within(seconds: float) -> float:
+        return time.monotonic() + seconds
+
     def ask() -> asyncio.Task[object]:
-        job = Job(make_batch([4096]), OutputOptions(()), deadline=now + 60, caller=heavy)
+        job = Job(make_batch([4096]), OutputOptions(()), deadline=within(60), caller=heavy)
         return asyncio.create_task(dispatcher.run(job))
 
     await asyncio.gather(ask(), ask())  # a full batch takes a second at both
     tasks = [ask() for _ in range(8)]  # four seconds' work at each
     await asyncio.sleep(0.1)
-    dispatcher.check_time(heavy, now + 60)
-    dispatcher.check_time(light, now + 2)
+    dispatcher.check_time(heavy, within(60))
+    dispatcher.check_time(light, within(2))
     with pytest.raises(RequestError, match="OVERLOADED"):
-        dispatcher.check_time(heavy, now + 3)
+        dispatcher.check_time(heavy, within(3))
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-    dispatcher.check_time(heavy, now + 3)
+    dispatcher.check_time(heavy, within(3))
     await dispatcher.close()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bertstream.server.core.errors import RequestError, overloaded
+from bertstream.server.core.errors import RequestError, deadline_exceeded, overloaded
 from bertstream.workers.contract import INTERACTIVE
 from bertstream.workers.serving.scheduler import PATIENCE_SECONDS
 
@@ -77,11 +77,16 @@ class Outlook:
         self._rates: dict[str, tuple[float, float]] = {}  # by the same: refusals a second, and when that was
 
     def check(self, caller: str, deadline: float) -> None:
-        """Raise OVERLOADED where no worker would answer by the deadline; a call without a deadline always passes."""
+        """Raise OVERLOADED where no worker would answer by the deadline; a call without a deadline always passes.
+
+        One whose deadline is over has had its time, however idle the workers are: it raises DEADLINE_EXCEEDED.
+        """
         now = time.monotonic()
         slack = deadline - now
         if math.isinf(slack):
             return
+        if slack <= 0:
+            raise deadline_exceeded()
         refusal = self._refused.get(caller)
         if refusal is not None and now < refusal.until and slack <= refusal.slack:
             raise self._too_late(caller, refusal.until - now)
