@@ -99,7 +99,7 @@ async def test_the_thread_of_a_call_that_is_gone_stops_where_it_can(tmp_path: Pa
 
     def tokenize() -> None:
         begun.set()
-        gone.wait(10)
+        gone.wait(60)
         try:
             cancelling.check()
         except cancelling.Cancelled:
@@ -107,12 +107,12 @@ async def test_the_thread_of_a_call_that_is_gone_stops_where_it_can(tmp_path: Pa
             raise
 
     task = asyncio.create_task(model.in_thread(tokenize))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     gone.set()
-    assert await asyncio.to_thread(stopped.wait, 10)
+    assert await asyncio.to_thread(stopped.wait, 60)
 
 
 async def test_texts_to_tokens_and_back(tmp_path: Path) -> None:

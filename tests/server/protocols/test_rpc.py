@@ -23,7 +23,7 @@ from bertstream.server.protocols.rpc import add_service, handlers_of
 from bertstream.server.protocols.utf8 import BadString
 from bertstream.v1 import encoding_pb2, types_pb2
 from tests.support.statuses import refusal
-from tests.support.waiting import until
+from tests.support.waiting import until, with_more_time
 
 MAX_BYTES = 10_000
 SERVICE = encoding_pb2.DESCRIPTOR.services_by_name["EncodingService"]
@@ -176,9 +176,13 @@ async def test_the_deadline_is_known_and_ends_the_call(served: Served) -> None:
     assert before + 40 < served.servicer.calls[0].deadline < time.monotonic() + 51
     served.servicer.calls[0].check_deadline()
     served.servicer.unary = lambda: asyncio.sleep(60)
-    found = await refusal(served.encode(timeout=0.1))
-    assert found.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    await asyncio.wait_for(served.servicer.cancelled.wait(), 20)
+
+    async def late(seconds: float) -> None:
+        found = await refusal(served.encode(timeout=seconds))
+        assert found.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    await with_more_time(late, lambda: len(served.servicer.calls) > 1, 0.1)
+    await asyncio.wait_for(served.servicer.cancelled.wait(), 60)
 
 
 async def test_no_deadline_is_for_ever(served: Served) -> None:
@@ -202,7 +206,7 @@ async def test_cancelling_a_call_cancels_its_handler_and_is_no_error(
     call = served.encode()
     await until(lambda: served.servicer.calls)
     call.cancel()
-    await asyncio.wait_for(served.servicer.cancelled.wait(), 20)
+    await asyncio.wait_for(served.servicer.cancelled.wait(), 60)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 

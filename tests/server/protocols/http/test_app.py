@@ -244,9 +244,14 @@ async def test_a_connection_that_closes_behind_the_answer_cancels_nothing(caplog
 
 
 async def test_a_call_that_is_cut_off_as_the_server_stops_is_told_so() -> None:
-    caller = sent()
-    asking = asyncio.create_task(caller.ask(app_of(waiting), "POST", "/do"))
-    await asyncio.sleep(0.01)
+    caller, begun = sent(), asyncio.Event()
+
+    async def begin(body: Any, call: HttpCall) -> HttpAnswer:
+        begun.set()
+        return await waiting(body, call)
+
+    asking = asyncio.create_task(caller.ask(app_of(begin), "POST", "/do"))
+    await begun.wait()
     asking.cancel()
     await asking
     assert (caller.status, caller.error["code"]) == (503, "draining")
@@ -268,10 +273,17 @@ async def test_an_answer_that_is_cut_off_has_its_last_words_or_is_broken_off() -
     async def answer(body: Any, call: HttpCall) -> HttpAnswer:
         return HttpAnswer((b"some, ", b"and more"))
 
-    stalled = sent()
+    stalled, sending = sent(), list[Any]()
     stalled.reads.clear()
+    send = stalled.send
+
+    async def noted(message: dict[str, Any]) -> None:
+        sending.append(message)
+        await send(message)
+
+    stalled.send = noted  # type: ignore[method-assign]
     asking = asyncio.create_task(stalled.ask(app_of(answer), "POST", "/do"))
-    await asyncio.sleep(0.01)
+    await until(lambda: sending)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking

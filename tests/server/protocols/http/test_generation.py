@@ -22,7 +22,7 @@ from tests.server.protocols.bertstream_v1.services.generation.conftest import ID
 from tests.support.http_caller import Caller
 from tests.support.paying import OneCaller
 from tests.support.scripts import SCORE, completed, generated, script
-from tests.support.waiting import until
+from tests.support.waiting import until, with_more_time
 
 THE, CAT, SAT, DOT, SEP = (ID[word] for word in ("the", "cat", "sat", ".", "[SEP]"))
 
@@ -135,13 +135,17 @@ async def test_an_error_after_the_beginning_is_the_last_event(serve: Serve) -> N
 
 
 async def test_the_deadline_of_a_stream(serve: Serve) -> None:
-    served = await serve()
-    asking = Asking(served, {"stream": True}, x_request_timeout="0.3")
-    await asking.task
-    kind, told = asking.caller.events[-1]
+    served, asked = await serve(), list[Asking]()
+
+    async def late(seconds: float) -> None:
+        asked.append(Asking(served, {"stream": True}, x_request_timeout=f"{seconds}"))
+        await asked[-1].task
+        assert asked[-1].ended == ["DEADLINE_EXCEEDED"]
+
+    await with_more_time(late, lambda: served.worker.generations, 0.3)
+    kind, told = asked[-1].caller.events[-1]
     assert (kind, told["error"]["reason"]) == ("error", "DEADLINE_EXCEEDED")
     await until(lambda: served.worker.cancelled)
-    assert asking.ended == ["DEADLINE_EXCEEDED"]
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -31,11 +31,13 @@ USER = KeyEntry("user", KeyEntry.hash_of(KEY), weight=2.0, concurrent=1)
 ADMIN = KeyEntry("admin", KeyEntry.hash_of(ADMIN_KEY), role="admin", slot=1)
 CERTIFIED = KeyEntry("by-name", subject="SAN=ingest.example.com", slot=2)
 Serve = Callable[..., Awaitable[grpc.aio.Channel]]
+WAITING: list[str] = []  # the callers of calls that wait, as they begin to
 
 
 async def who(request: bytes, context: Any) -> bytes:
     caller = CURRENT.get().caller
     if request == b"wait":
+        WAITING.append(caller.name)
         await asyncio.sleep(60)
     return f"{caller.name} {caller.weight:g}".encode()
 
@@ -141,7 +143,9 @@ async def test_admin_methods_need_that_role(serve: Serve) -> None:
 
 async def test_calls_at_once_are_counted_until_they_end(serve: Serve) -> None:
     channel = await serve()
+    WAITING.clear()
     waiting = call(channel, f"{ENCODING}/EncodeTexts", KEY, b"wait")
+    await until(lambda: WAITING)  # or the next call might have its place
 
     async def reason() -> str:
         try:
@@ -150,9 +154,7 @@ async def test_calls_at_once_are_counted_until_they_end(serve: Serve) -> None:
             return str(error.details())
         return ""
 
-    while not (told := await reason()):
-        pass
-    assert told == "this key has 1 calls under way, which is its bound"
+    assert await reason() == "this key has 1 calls under way, which is its bound"
     found = await refusal(call(channel, f"{ENCODING}/EncodeTexts", KEY))
     assert (found.code, found.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
     assert found.trailing["grpc-retry-pushback-ms"] == "1000"

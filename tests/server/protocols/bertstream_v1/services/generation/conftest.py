@@ -79,18 +79,18 @@ class Served:
 
     async def send(self, inputs: types_pb2.TextBatch, **options: Any) -> g.GenerateTextsResponse:
         request = g.GenerateTextsRequest(options=g.GenerationOptions(**options), inputs=inputs)
-        response: g.GenerateTextsResponse = await self.stub.GenerateTexts(request, timeout=20)
+        response: g.GenerateTextsResponse = await self.stub.GenerateTexts(request, timeout=60)
         return response
 
     def stream(self, text: str, **options: Any) -> Any:
         """Begin a server-streaming call."""
         inputs = types_pb2.TextBatch(texts=types_pb2.Texts(texts=[text]))
         request = g.StreamGenerationRequest(options=g.GenerationOptions(**options), inputs=inputs)
-        return self.stub.StreamGeneration(request, timeout=20)
+        return self.stub.StreamGeneration(request, timeout=60)
 
     async def bulk(self, **options: Any) -> Any:
         """Begin a bidirectional call, and send its options."""
-        call = self.stub.StreamGeneratedTexts(timeout=20)
+        call = self.stub.StreamGeneratedTexts(timeout=60)
         await call.write(g.StreamGeneratedTextsRequest(options=g.GenerationOptions(**options)))
         return call
 
@@ -140,7 +140,7 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         settings = ModelSettings("mine", str(compiled), (str(worker.path),), queue_tokens)
         frontend = FrontendSettings("frontend", "h", 1, "v", (settings,), LIMITS, 1, 1.0, 20.0, "info")
         model = ServedModel(settings, frontend, ThreadPoolExecutor(1), lambda: None)
-        await asyncio.wait_for(model.dispatcher.wait_live(), 20)
+        await asyncio.wait_for(model.dispatcher.wait_live(), 60)
         purse = Purse()
         server = grpc.aio.server(interceptors=(chain(Gate(100), OneCaller(purse)),))
         add_service(server, SERVICE, handlers_of(GenerationService(Models([model])), SERVICE), LIMITS.max_request_bytes)

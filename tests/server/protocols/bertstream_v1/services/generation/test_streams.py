@@ -27,6 +27,7 @@ from tests.server.protocols.bertstream_v1.services.generation.conftest import (
 )
 from tests.support.scripts import SCORE, completed, generated, script
 from tests.support.waiting import until
+from tests.support.works import make_work
 
 THE, CAT, SAT, RUN, NING, DOT, SEP, CLS = (
     ID[word] for word in ("the", "cat", "sat", "run", "##ning", ".", "[SEP]", "[CLS]")
@@ -136,6 +137,8 @@ async def test_a_reader_that_is_slow_gets_what_came_meanwhile_at_once(serve: Ser
         await until(lambda: served.sent)
         for token in tokens:
             await served.worker.send(generated(served.worker.generations[0].id, [token]))
+        # The worker sends what it answers in order, so that with this answer all tokens have come.
+        await served.model.dispatcher.live[0].call(make_work(0, [3]))
         gate.set()
 
     options = g.GenerationOptions(max_new_tokens=40)
@@ -146,7 +149,6 @@ async def test_a_reader_that_is_slow_gets_what_came_meanwhile_at_once(serve: Ser
     pieces = Generation(served.model, plan, float("inf"), NOBODY, waits=True).stream(prepared.prompts[0])
     first = await anext(pieces)
     await gate.wait()
-    await asyncio.sleep(0.05)  # all has come
     second = await anext(pieces)
     assert isinstance(first, GeneratedPiece)
     assert isinstance(second, GeneratedPiece)
@@ -226,7 +228,7 @@ async def test_what_a_stream_refuses(serve: Serve, options: dict[str, Any], foun
 async def test_one_input_a_stream(serve: Serve) -> None:
     served = await serve()
     request = g.StreamGenerationRequest(inputs=t.TextBatch(texts=t.Texts(texts=["the", "cat"])))
-    found = await refusal(events(served.stub.StreamGeneration(request, timeout=20)))
+    found = await refusal(events(served.stub.StreamGeneration(request, timeout=60)))
     assert found == ("INVALID_ARGUMENT", "REQUEST_TOO_LARGE", "inputs.texts")
 
 

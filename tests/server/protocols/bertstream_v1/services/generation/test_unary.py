@@ -12,7 +12,7 @@ from bertstream.workers import ipc
 from bertstream.workers.contract import INTERACTIVE, Failure, Generate
 from tests.server.protocols.bertstream_v1.services.generation.conftest import ID, WORDS, Serve, byte_level, refusal
 from tests.support.scripts import SCORE, completed, script
-from tests.support.waiting import until
+from tests.support.waiting import until, with_more_time
 
 THE, CAT, SAT, RUN, NING, DOT, SEP, CLS = (
     ID[word] for word in ("the", "cat", "sat", "run", "##ning", ".", "[SEP]", "[CLS]")
@@ -307,9 +307,13 @@ async def test_a_cancelled_call_is_cancelled_at_the_worker(serve: Serve) -> None
 async def test_the_deadline_goes_along(serve: Serve) -> None:
     served = await serve()
     request = g.GenerateTextsRequest(inputs=texts("the"))
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await served.stub.GenerateTexts(request, timeout=0.2)
-    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    async def late(seconds: float) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await served.stub.GenerateTexts(request, timeout=seconds)
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    await with_more_time(late, lambda: served.worker.generations, 0.2)
     assert served.worker.generations[0].deadline < 1e300
     await until(lambda: served.worker.cancelled)
 
