@@ -27,7 +27,7 @@ from tests.support.waiting import until, with_more_time
 
 SERVICE = "test.v1.Counted"
 Request, Answer = models_pb2.GetModelRequest, models_pb2.GetModelRequest
-begun = asyncio.Event()
+BEGUN: list[str] = []  # the slow calls that have begun
 
 
 async def unary(request: Any, context: Any) -> Any:
@@ -39,7 +39,7 @@ async def refused(request: Any, context: Any) -> Any:
 
 
 async def slow(request: Any, context: Any) -> Any:
-    begun.set()
+    BEGUN.append(request.value().name)
     await asyncio.sleep(60)
 
 
@@ -94,7 +94,7 @@ async def served() -> AsyncIterator[Served]:
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    begun.clear()
+    BEGUN.clear()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as made.channel:
         yield made
     await server.stop(None)
@@ -130,7 +130,7 @@ async def test_a_missing_method_is_one_of_the_others(served: Served) -> None:
 async def test_who_leaves_and_whose_time_is_over_are_told_apart(served: Served) -> None:
     call = served.call("Slow")
     waiting = asyncio.ensure_future(call)
-    await begun.wait()
+    await until(lambda: BEGUN)
     assert served.registry.snapshot().value(metrics.CALLS_UNDER_WAY.name) == 1
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
