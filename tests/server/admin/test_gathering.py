@@ -11,6 +11,7 @@ from bertstream.server.core.errors import RequestError
 from bertstream.server.messages import Gathered
 from bertstream.workers.process.control import NoAnswer
 from tests.server.admin.support import gathered, gatherings
+from tests.support.waiting import stopped_clock
 
 FIRST, SECOND, THIRD = (gathered(time=time) for time in (1000.0, 1001.0, 1002.0))
 
@@ -78,11 +79,12 @@ async def test_while_nobody_follows_the_supervisor_is_asked_rarely(monkeypatch: 
     following.cancel()
 
 
-async def test_an_answer_ends_the_silence() -> None:
+async def test_an_answer_ends_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = stopped_clock(monkeypatch, gathering)
     made = gatherings(NoAnswer("busy"), FIRST)
-    await asyncio.sleep(0.5)
+    clock.now += 0.5
     with pytest.raises(RequestError):
         await made.fresh()
-    assert made.silent_seconds >= 0.5
+    assert made.silent_seconds == 0.5
     await made.fresh()
-    assert made.silent_seconds < 0.5
+    assert made.silent_seconds == 0.0

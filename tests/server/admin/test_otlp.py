@@ -77,7 +77,10 @@ async def test_a_collector_gets_what_was_counted(collector: Collector) -> None:
     assert (attributes["service.name"], attributes["service.version"]) == ("bertstream", "0.1.0")
 
 
-async def test_it_is_pushed_again_and_once_more_in_the_end(collector: Collector) -> None:
+async def test_it_is_pushed_again_and_once_more_in_the_end(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(otlp, "LAST_SECONDS", 60.0)
     pushing = asyncio.create_task(metric_push(OtlpSettings(collector.endpoint, 0.05), gatherings()).run())
     await until(lambda: len(collector.pushes) >= 2)
     pushing.cancel()
@@ -111,6 +114,7 @@ async def test_nothing_is_pushed_while_nothing_is_gathered(
 
 async def test_a_collector_that_never_answers_keeps_nothing_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otlp, "LAST_SECONDS", 0.2)
+    before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         pushing = asyncio.create_task(metric_push(OtlpSettings(endpoint, seconds=60.0), gatherings(gathered())).run())
@@ -118,7 +122,7 @@ async def test_a_collector_that_never_answers_keeps_nothing_from_ending(monkeypa
         pushing.cancel()  # which pushes once more
         with pytest.raises(asyncio.CancelledError):
             await pushing
-        (pushes,) = (thread for thread in threading.enumerate() if thread.name == "push")
+        (pushes,) = (thread for thread in threading.enumerate() if thread.name == "push" and thread not in before)
         assert pushes.daemon
     await until(lambda: not pushes.is_alive())
 

@@ -152,13 +152,13 @@ def test_calls_at_once(counts: SharedCounts) -> None:
 
 async def test_streams_wait_and_pay_in_turn(counts: SharedCounts) -> None:
     quota, order = Quota(key(1000.0), counts), []
+    began = time.monotonic()  # before the bucket is empty, and begins to fill again
     quota.charge(5000)
 
     async def pay(name: str, tokens: int) -> None:
         await quota.pay(tokens)
         order.append(name)
 
-    began = time.monotonic()
     await asyncio.gather(pay("large", 200), pay("small", 10))
     assert order == ["large", "small"]
     assert time.monotonic() - began >= 0.2

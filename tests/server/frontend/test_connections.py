@@ -71,7 +71,7 @@ async def call(channel: grpc.aio.Channel, milliseconds: int = 0, **options: Any)
     """Make a call, and return how many seconds it took."""
     began = time.monotonic()
     method: Any = channel.unary_unary("/a.B/Answer")
-    await method(str(milliseconds).encode(), timeout=20, **options)
+    await method(str(milliseconds).encode(), timeout=60, **options)
     return time.monotonic() - began
 
 
@@ -82,8 +82,8 @@ async def code_of(waiting: Awaitable[Any]) -> grpc.StatusCode:
 
 
 async def eventually(attempt: Callable[[], Awaitable[Any]]) -> None:
-    """Repeat the attempt until it raises no error; fail after 30 seconds."""
-    async with asyncio.timeout(30):
+    """Repeat the attempt until it raises no error; fail after a minute."""
+    async with asyncio.timeout(60):
         while True:
             try:
                 await attempt()
@@ -198,7 +198,7 @@ async def test_what_takes_longer_than_the_grace_is_cut_off() -> None:
 
         async def read() -> None:
             method: Any = channel.unary_stream("/a.B/Stream")
-            async for _ in method(b"", timeout=20):
+            async for _ in method(b"", timeout=60):
                 pass
 
         assert await code_of(read()) is grpc.StatusCode.UNAVAILABLE

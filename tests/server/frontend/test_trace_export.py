@@ -36,13 +36,17 @@ class Exporter(SpanExporter):
 
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
+        self.asked = 0  # how often
         self.fails: Exception | SpanExportResult | None = None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        if isinstance(self.fails, Exception):
-            raise self.fails
-        self.spans += spans
-        return self.fails or SpanExportResult.SUCCESS
+        try:
+            if isinstance(self.fails, Exception):
+                raise self.fails
+            self.spans += spans
+            return self.fails or SpanExportResult.SUCCESS
+        finally:
+            self.asked += 1
 
 
 def trace(export: TraceExport, parts: int = 1, parent: Parent | None = None) -> None:
@@ -62,7 +66,7 @@ def test_spans_come_as_opentelemetry_has_them() -> None:
     with collecting() as collector:
         export = begin_export(TracingSettings(collector.endpoint, 1.0), "1.2", "frontend-0")
         trace(export, parent=Parent(0xABC, 0xDEF, sampled=True))
-        export.close(5.0)
+        export.close(60.0)
         root, part = collector.spans
     assert (root.trace_id, root.parent_id) == (f"{0xABC:032x}", f"{0xDEF:016x}")
     assert (part.trace_id, part.parent_id) == (root.trace_id, root.span_id)
@@ -80,7 +84,7 @@ def test_the_variables_of_opentelemetry_say_what_options_leave_open(monkeypatch:
         monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
         export = begin_export(TracingSettings("", 1.0), "1.2", "frontend-0")
         trace(export)
-        export.close(5.0)
+        export.close(60.0)
     assert collector.spans[0].resource["service.name"] == "encoders"
     assert collector.spans[0].resource["deployment.environment.name"] == "test"
 
@@ -90,7 +94,7 @@ def test_what_was_left_out_is_counted_in_the_whole() -> None:
     export = make(exporter)
     trace(export, parts=tracing.MOST_SPANS + 4)
     export.start()
-    export.close(5.0)
+    export.close(60.0)
     assert len(exporter.spans) == tracing.MOST_SPANS
     assert (exporter.spans[0].attributes or {})["bertstream.spans_left_out"] == 5
 
@@ -110,12 +114,12 @@ def test_a_collector_that_is_not_there_costs_nothing_and_one_line(caplog: pytest
         began = time.monotonic()
         for _ in range(100):
             trace(export)
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 10.0
         time.sleep(0.7)
         trace(export)
         began = time.monotonic()
         export.close(1.0)
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 30.0
         eventually(lambda: not export.is_alive(), "the end of the export")
     assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["WARNING"]
 
@@ -130,7 +134,7 @@ def test_a_collector_that_never_answers_does_not_delay_the_end() -> None:
         began = time.monotonic()
         trace(export)
         export.close(0.5)
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 30.0
         assert export.daemon  # or a process would wait for it
     eventually(lambda: not export.is_alive(), "the end of the thread")
 
@@ -138,15 +142,14 @@ def test_a_collector_that_never_answers_does_not_delay_the_end() -> None:
 def test_it_says_once_that_traces_are_dropped_and_once_that_they_are_not(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     exporter = Exporter()
-    exporter.fails = OSError("no route")
     export = make(exporter)
     export.start()
-    for number, fails in enumerate((OSError("no route"), SpanExportResult.FAILURE, None, None)):
+    for number, fails in enumerate((OSError("no route"), SpanExportResult.FAILURE, None, None), 1):
         exporter.fails = fails
         trace(export)
-        time.sleep(0.7)
-        assert len(exporter.spans) >= 2 * (number - 1)
-    export.close(5.0)
+        eventually(lambda count=number: exporter.asked == count, "the export")  # type: ignore[misc]
+    assert len(exporter.spans) == 3 * 2  # none of those that an error has kept back
+    export.close(60.0)
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("trace_export")]
     assert lines == ["the collector does not take traces; they are dropped until it does", "traces are exported again"]
 
