@@ -176,7 +176,7 @@ async def test_many_tokens_are_paid_in_instalments_with_room_for_calls_between(c
         except RequestError as error:
             waits.append(error.retry_seconds or 0.0)
         await asyncio.sleep(0.05)
-    assert done > 20
+    assert done > len(waits)  # most of the time there is room
     assert all(0 < wait < 0.02 for wait in waits)  # never longer than 100 tokens take
 
 

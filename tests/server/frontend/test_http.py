@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import psutil
 import pytest
 
 from bertstream.server.core.gate import Gate
@@ -30,10 +31,12 @@ from tests.support.waiting import until
 GET = b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n"
 LARGE = 32 << 20
 Serve = Callable[..., Awaitable[int]]
+ASKED: list[str] = []  # calls for much
 gate = Gate(100)
 
 
 async def large(body: Any, call: HttpCall) -> HttpAnswer:
+    ASKED.append(call.method)
     return HttpAnswer((bytes(LARGE),))
 
 
@@ -73,7 +76,7 @@ async def said(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     heard = b""
     with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for part in parts:
                 writer.write(part)
                 await asyncio.sleep(pause)
@@ -90,9 +93,11 @@ async def answers(port: int, sent: bytes, count: int) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
     heard = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while heard.count(b'{"status":"ok"}') < count:
-            heard += await reader.read(1 << 16)
+            part = await reader.read(1 << 16)
+            assert part, "the server has hung up"
+            heard += part
     writer.close()
     return heard
 
@@ -134,14 +139,21 @@ async def test_connections_are_counted(serve: Serve) -> None:
 
 
 async def test_a_reader_that_takes_nothing_is_cut_off(serve: Serve) -> None:
+    ASKED.clear()
     port = await serve(stalled_seconds=0.2)
     sock = socket.create_connection(("127.0.0.1", port))
     with sock:
         sock.sendall(GET.replace(b"/health", b"/large"))
-        await asyncio.sleep(1.0)
-        sock.settimeout(10)
+        await until(lambda: ASKED)
+        await until(lambda: not is_held(sock))  # until the server has given up
+        sock.settimeout(60)
         got = await asyncio.to_thread(_drained, sock)
     assert 0 < got < LARGE
+
+
+def is_held(sock: socket.socket) -> bool:
+    """Tell whether the server, which is in this process, has its end of this connection."""
+    return any(each.raddr == sock.getsockname() for each in psutil.Process().net_connections("tcp"))
 
 
 def _drained(sock: socket.socket) -> int:
