@@ -163,14 +163,19 @@ def _value_of(block: bytes, name: bytes) -> bytes:
 
 
 async def ping(address: str, times: int, seconds: float) -> Said:
-    """Open a connection without any call, and ping so often, with so many seconds between."""
+    """Open a connection without any call, and ping so often, with so many seconds between, until all is answered."""
     async with connected(address, OPENING) as connection:
+        said = connection.said
         for number in range(times):
             await asyncio.sleep(seconds)
-            if not connection.said.goaway:
+            if not said.goaway:
                 await connection.send(frame(PING, payload=struct.pack(">Q", number)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(60):
+                while said.answers < times and not said.goaway and connection.open:  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
-        return connection.said
+        return said
 
 
 async def wait_for_goaway(address: str, seconds: float) -> Said:

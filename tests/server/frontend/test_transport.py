@@ -40,7 +40,7 @@ async def pinged(interval_ms: int, times: int, seconds: float) -> http2.Said:
 
 
 async def test_a_connection_without_calls_may_be_kept_alive_by_pings() -> None:
-    said = await pinged(200, times=8, seconds=0.3)
+    said = await pinged(50, times=8, seconds=0.3)  # some may come late, and the next ones soon after them
     assert (said.answers, said.goaway) == (8, [])
 
 
