@@ -89,6 +89,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     hosted.through_ray = bool(config.getoption("--ray"))
+    logging.getLogger("asyncio").addFilter(_is_of_this_test)
+
+
+def _is_of_this_test(record: logging.LogRecord) -> bool:
+    """Leave out what gRPC, which has one queue for all event loops of a process, says of the closed loops of others."""
+    return "PollerCompletionQueue._handle_events" not in record.getMessage()
 
 
 @pytest.hookimpl(trylast=True)  # once those are left out that were not asked for
