@@ -155,14 +155,15 @@ def test_what_is_cancelled_leaves_within_a_step(tmp_path: Path) -> None:
     assert bench.caller.replies == []
 
 
-def test_what_expires_fails_whether_it_waits_or_not(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, cache_tokens=60)
-    soon = time.monotonic() + 0.05
+def test_what_expires_fails_whether_it_waits_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    bench, soon = Bench(tmp_path, cache_tokens=60), now + 0.05
     bench.add(make_generate(1, max_new_tokens=50, deadline=soon))
     bench.add(make_generate(2, max_new_tokens=50, deadline=soon + 1e-6))
     bench.add(make_generate(3))
     bench.generator.turn()
-    time.sleep(0.06)
+    now += 0.06
     bench.finish()
     assert bench.caller.failures() == {
         1: Failure(1, "expired", "the deadline passed while tokens were generated"),
