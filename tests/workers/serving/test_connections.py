@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from bertstream.workers.serving.connections import Listener, Queues
 from bertstream.workers.serving.loop import EngineLoop
 from bertstream.workers.serving.queue import WorkQueue
 from bertstream.workers.serving.running_record import Computing, RunningRecord, read_running
-from tests.support.generation import Bench, answers_of, make_generate
+from tests.support.generation import Bench, HistoryProgram, Ids, answers_of, make_generate
 from tests.support.strangers import STRANGER, as_root, connecting
 from tests.support.works import LAST_LAYER, FakeProgram, make_work
 
@@ -38,12 +40,14 @@ class Gated(FakeProgram):
         self.seconds = seconds
         self.gate = threading.Event()
         self.entered = threading.Semaphore(0)
+        self.ids_seen: list[list[int]] = []  # of each batch
 
     def hidden_states(
         self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
     ) -> list[Tensor]:
+        self.ids_seen.append(ids.tolist())
         self.entered.release()
-        assert self.gate.wait(20)
+        assert self.gate.wait(60)
         time.sleep(self.seconds)
         return super().hidden_states(ids, type_ids, lengths, layers)
 
@@ -99,13 +103,17 @@ def answers(sock: socket.socket, count: int) -> dict[int, Result | Failure]:
     return found
 
 
+def until(true: Callable[[], Any]) -> None:
+    """Wait until other threads have made it true."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def until_waiting(worker: Worker, tokens: int) -> None:
     """Wait until the reader, which is a thread, has put this many tokens into the queue."""
-    for _ in range(2000):
-        if worker.queue.waiting_tokens == tokens:
-            return
-        threading.Event().wait(0.005)
-    pytest.fail(f"{worker.queue.waiting_tokens} tokens wait, not {tokens}")
+    until(lambda: worker.queue.waiting_tokens == tokens)
 
 
 def test_the_worker_greets_and_numbers_its_connections(worker: Worker) -> None:
@@ -270,6 +278,7 @@ def test_under_overload_the_rest_is_refused_while_what_was_let_in_still_waits(sl
     hello(sock)
     ipc.send(sock, make_work(0, [20]))
     assert isinstance(answers(sock, 1)[0], Result)
+    slow.program.gate.clear()  # or a test that is slow to send would be kept up with
     received: list[Result | Failure] = []
 
     def read() -> None:
@@ -282,6 +291,8 @@ def test_under_overload_the_rest_is_refused_while_what_was_let_in_still_waits(sl
     reader.start()
     for number in range(1, 601):  # six seconds of work, all of which is wanted within half a second
         ipc.send(sock, make_work(number, [20], deadline=time.monotonic() + 0.5))
+    until(lambda: len(received) > 300)
+    slow.program.gate.set()
     reader.join(60)
     assert {message.id for message in received} == set(range(1, 601))
     computed = [message.id for message in received if isinstance(message, Result)]
@@ -300,11 +311,18 @@ def test_one_caller_s_flood_does_not_keep_another_waiting(slow: Worker) -> None:
     hello(sock), hello(other)
     ipc.send(sock, make_work(0, [20], caller="greedy"))
     answers(sock, 1)
-    for number in range(1, 201):
+    slow.program.gate.clear()
+    ipc.send(sock, make_work(1, [20], caller="greedy"))
+    until(lambda: len(slow.program.ids_seen) == 2)
+    for number in range(2, 201):
         ipc.send(sock, make_work(number, [20], caller="greedy"))
-    ipc.send(other, make_work(1, [20], caller="modest"))
+    until_waiting(slow, 197 * 20)  # without the two of the batch that is prepared
+    ipc.send(other, make_work(1, [20], caller="modest", first_id=500))
+    until_waiting(slow, 198 * 20)
+    slow.program.gate.set()
     assert isinstance(answers(other, 1)[1], Result)
-    assert slow.queue.waiting_tokens > 1000  # of the two seconds' work of the other
+    _first, _at_hand, _prepared, its_own, *_others = slow.program.ids_seen
+    assert 500 in its_own
 
 
 def test_of_a_session_the_first_step_alone_is_refused(slow: Worker) -> None:
@@ -319,28 +337,51 @@ def test_of_a_session_the_first_step_alone_is_refused(slow: Worker) -> None:
     slow.program.gate.clear()
     ipc.send(sock, make_work(13, [40]))
     assert slow.program.entered.acquire(timeout=20)
+    ipc.send(sock, make_work(14, [10]))  # where nothing waits behind a batch that should be done, anything is taken
+    until_waiting(slow, 10)
     soon = time.monotonic() + 0.001  # less than a batch takes
     ipc.send(sock, make_work(2, [20], session=7, deadline=soon))
     ipc.send(sock, make_work(3, [20], session=8, deadline=soon))
     first = answers(sock, 1)[2]
     assert isinstance(first, Failure)
     assert first.reason == "overloaded"
-    until_waiting(slow, 20)
+    until_waiting(slow, 30)
     slow.program.gate.set()
-    later = answers(sock, 2)[3]
+    later = answers(sock, 3)[3]
     assert isinstance(later, Failure)
     assert later.reason == "expired"
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+class Held(HistoryProgram):
+    """Wait where a text has as many tokens as the limit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limit = math.inf
+        self.at = 0  # the tokens of the text that it last waited at
+
+    def logits(self, source: Ids | None, tokens: Ids) -> Tensor:
+        if len(tokens) >= self.limit:
+            self.at = len(tokens)
+            until(lambda: len(tokens) < self.limit)
+        return super().logits(source, tokens)
 
 
 @pytest.fixture
-def generating(tmp_path: Path, bench: Bench) -> Iterator[Worker]:
+def held() -> Held:
+    return Held()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, held: Held) -> Bench:
+    return Bench(tmp_path, held)
+
+
+@pytest.fixture
+def generating(tmp_path: Path, bench: Bench, held: Held) -> Iterator[Worker]:
     made = Worker(tmp_path, bench)
     yield made
+    held.limit = math.inf
     made.close()
 
 
@@ -356,25 +397,28 @@ def test_generated_tokens_come_before_the_whole_answer(generating: Worker, tmp_p
     assert [tokens] == answers_of(completed)
 
 
-def test_cancelling_and_going_away_end_what_is_generated(generating: Worker, bench: Bench) -> None:
+def test_cancelling_and_going_away_end_what_is_generated(generating: Worker, bench: Bench, held: Held) -> None:
     sock, other = generating.connect(), generating.connect()
     hello(sock), hello(other)
+    held.limit = 3  # or all 400 tokens may be there before they are cancelled
     ipc.send(sock, make_generate(1, stream=True, max_new_tokens=400))
+    until(lambda: held.at == 3)
     ipc.send(other, make_generate(1, stream=True, max_new_tokens=400))
+    until(lambda: len(bench.queue))
+    held.limit = 20
+    until(lambda: held.at == 20)
     assert isinstance(ipc.receive(other), Generated)
     other.close()
     assert isinstance(ipc.receive(sock), Generated)
     ipc.send(sock, Cancel((1,)))
     ipc.send(sock, make_generate(2, max_new_tokens=1))
+    until(lambda: len(bench.queue))  # behind what was cancelled
+    held.limit = math.inf
     while not isinstance(message := ipc.receive(sock), Completed):
         assert isinstance(message, Generated)
         assert message.works.tolist() == [1]
     assert message.id == 2
-    for _ in range(2000):
-        if not bench.generator.rows.used:
-            break
-        threading.Event().wait(0.005)
-    assert bench.generator.rows.used == 0
+    until(lambda: not bench.generator.rows.used)
 
 
 def test_what_cannot_be_generated_is_refused(generating: Worker, tmp_path: Path) -> None:
