@@ -205,5 +205,6 @@ def test_what_a_process_has_spent() -> None:
     before = spent()
     while (since := spent() - before).processor < 0.01:
         pass
-    assert since.seconds >= 0.009
+    threads = len(list(Path("/proc/self/task").iterdir()))  # what others of this process compute is counted, too
+    assert since.seconds >= 0.009 / threads
     assert since.preempted >= 0
