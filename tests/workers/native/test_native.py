@@ -105,8 +105,9 @@ GELU_FORMS = {"none": False, "tanh": True}
 @pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize("form", GELU_FORMS)
 @pytest.mark.parametrize("size", [1, 7, 16, 40, 1536])
-@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.bfloat16, 0.04)])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-6), (torch.bfloat16, 0.04)])
 def test_add_gelu_equals_aten(form: str, size: int, dtype: torch.dtype, near: float) -> None:
+    """The sum and the result are rounded by up to 5e-7 each, as they are below 16."""
     generator = torch.Generator().manual_seed(size)
     x, added = (torch.randn(33, size, generator=generator) * 3).to(dtype), torch.randn(size, generator=generator)
     want = functional.gelu(x.double() + added.to(dtype).double(), approximate=form)
