@@ -457,6 +457,8 @@ FOREIGN = {
     "_sanitize_parameters": "splits the options of transformers' pipelines, as their own calls do",
     "_args_parser": "makes the pairs of transformers' zero-shot pipeline",
     "_repr_html_": "is the method by which notebooks have a value show itself",
+    "_server": "is the loop of grpc.aio's server, which takes its calls",
+    "_make_request_call_future": "is what that loop takes calls by",
     "_split_scope": "is what subclasses of pytest-xdist's scheduler override",
 }
 
