@@ -188,6 +188,7 @@ def test_the_line_says_what_less_precision_costs(tmp_path: Path) -> None:
         ("int8", False, "", ", slower here than float32, without native operators)"),
         ("int8", True, "portable", ", slower here than float32, without vectors of bytes)"),
         ("int8", True, "avx2", " on made-up texts)"),
+        ("int8", True, "portable+dotprod", " on made-up texts)"),
         ("int8", True, "avx512+vnni", " on made-up texts)"),
         ("bfloat16", False, "", " on made-up texts)"),
         ("float32", False, "", " wide)"),

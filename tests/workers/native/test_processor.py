@@ -213,4 +213,6 @@ def test_the_operators_say_what_they_use(compile_cache: Path) -> None:
     said = {"+".join(parts)}
     if level == "avx2" and "avx_vnni" in flags:
         said.add("avx2")  # by a compiler that does not know it
+    if level == processor.PORTABLE:
+        said.add("portable+dotprod")
     assert native.instructions() in said

@@ -16,13 +16,17 @@ from torch import Tensor, nn
 from bertstream.workers import native
 from bertstream.workers.compile import checkpoints
 from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.native import processor
 from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.checkpoints import TEXTS, tiny_bert
 from tests.support.head_pairs import HeadPair, Text
 from tests.support.pairs import Pair, sizes
 from tests.support.sentence import HIDDEN, SENTENCE_MAKERS, dense, save_sentence
 
-pytestmark = pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
+pytestmark = [
+    pytest.mark.skipif(not native.status()[0], reason=native.status()[1]),
+    pytest.mark.skipif(not processor.is_x86(), reason="ATen multiplies float32 and bfloat16 on other makes than x86"),
+]
 
 Checkpoint = Callable[[str], Path]
 INPUTS: tuple[Text, ...] = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Größere Straßen", ""))

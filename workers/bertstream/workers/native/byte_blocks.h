@@ -9,14 +9,16 @@
 namespace bertstream {
 namespace {
 
-#ifdef BERTSTREAM_BYTE_VECTORS
+#ifdef BERTSTREAM_ROW_BLOCKS
 struct AddIntegers {
   using Sum = int32_t;
   using Sums = Integers;
   static Sums none() { return no_integers(); }
   static void store(Sum* to, Sums sums) { store_integers(to, sums); }
 };
+#endif
 
+#ifdef BERTSTREAM_BYTE_VECTORS
 // Four products of bytes are added to each sum: one state's four bytes, which are unsigned, and those of the weights.
 struct AddPairs : AddIntegers {
   static Integers add(Integers sums, Integers states, Integers weights) {
@@ -78,7 +80,7 @@ inline void multiply_bytes(const Factors& factors, int64_t rows, int32_t* sums) 
   multiply_bytes_by_fours(factors, rows, sums);
 }
 #else
-inline void multiply_bytes(const Factors& factors, int64_t rows, int32_t* sums) {
+inline void multiply_bytes_one_by_one(const Factors& factors, int64_t rows, int32_t* sums) {
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t output = 0; output < kBlock; ++output) {
       const char* states = factors.states + row / 16 * factors.states_below + row % 16 * kRowBytes;
@@ -86,10 +88,37 @@ inline void multiply_bytes(const Factors& factors, int64_t rows, int32_t* sums) 
       int32_t sum = 0;
       for (int64_t slice = 0; slice < factors.slices; ++slice, states += 1024, weights += 1024)
         for (int64_t k = 0; k < 64; ++k)
-          sum += static_cast<int32_t>(static_cast<uint8_t>(states[k])) *
+          sum += static_cast<int32_t>(static_cast<StateByte>(states[k])) *
               static_cast<int32_t>(static_cast<int8_t>(weights[k / 4 * 64 + k % 4]));
       sums[row * kBlock + output] = sum;
     }
+}
+
+#ifdef __aarch64__
+#ifdef __clang__
+#define BERTSTREAM_DOTS_TARGET __attribute__((target("dotprod")))
+#else
+#define BERTSTREAM_DOTS_TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+
+// Four products of bytes, both signed, are added to each sum.
+struct AddDots : AddIntegers {
+  BERTSTREAM_DOTS_TARGET static Integers add(Integers sums, Integers states, Integers weights) {
+    return vdotq_s32(sums, vreinterpretq_s8_s32(states), vreinterpretq_s8_s32(weights));
+  }
+};
+
+BERTSTREAM_DOTS_TARGET __attribute__((flatten)) inline void multiply_bytes_by_dots(
+    const Factors& factors, int64_t rows, int32_t* sums) {
+  multiply_all_rows<AddDots>(factors, rows, sums);
+}
+#endif
+
+inline void multiply_bytes(const Factors& factors, int64_t rows, int32_t* sums) {
+#ifdef __aarch64__
+  if (byte_instructions() == ByteInstructions::kDots) return multiply_bytes_by_dots(factors, rows, sums);
+#endif
+  multiply_bytes_one_by_one(factors, rows, sums);
 }
 #endif
 

@@ -6,6 +6,9 @@
 #define BERTSTREAM_AVX_VNNI
 #include <cpuid.h>
 #endif
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 #include "amx.h"
 #include "instructions.h"
@@ -18,6 +21,7 @@ enum class ByteInstructions {
   kNone,   // one number after the other
   kPairs,  // vpmaddubsw, of AVX2 or AVX-512, which adds two products in 16 bits
   kVnni,   // vpdpbusd, which adds four in 32 bits
+  kDots,   // sdot of ARM, which adds four in 32 bits
   kTiles,  // AMX
 };
 
@@ -44,12 +48,24 @@ inline bool has_vnni() {
 inline bool has_vnni() { return false; }
 #endif
 
+// ARM's products of bytes, which came with ARMv8.2.
+inline bool has_dots() {
+#if defined(__aarch64__) && defined(__linux__)
+  static const bool found = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+  return found;
+#elif defined(__aarch64__) && defined(__APPLE__)
+  return true;  // all that run macOS have them
+#else
+  return false;
+#endif
+}
+
 inline ByteInstructions find_byte_instructions() {
   if (has_amx()) return ByteInstructions::kTiles;
 #ifdef BERTSTREAM_BYTE_VECTORS
   return has_vnni() ? ByteInstructions::kVnni : ByteInstructions::kPairs;
 #else
-  return ByteInstructions::kNone;
+  return has_dots() ? ByteInstructions::kDots : ByteInstructions::kNone;
 #endif
 }
 
@@ -108,7 +124,7 @@ inline float greatest_pair(const float* row, int64_t size, float least) {
 #endif
 
 // x, times `factors` where there are any, = scale * q + least with q from 0 to 255: the whole range is used, wherever
-// it lies. Where products are added in pairs, two q that are added may be too much together; the row's steps are larger
+// it lies. A signed byte is q - 128, with a least that is as much more. Where products are added in pairs, two q that are added may be too much together; the row's steps are larger
 // then, at most twice as large. `row` has room for it.
 template <typename scalar_t>
 inline void lay_out_row(Bytes, const scalar_t* x, const float* factors, int64_t size, float* row, const Place& place) {
@@ -118,9 +134,9 @@ inline void lay_out_row(Bytes, const scalar_t* x, const float* factors, int64_t 
   if (byte_instructions() == ByteInstructions::kPairs)
     scale = std::max(scale, greatest_pair(row, size, range.least) / (kMostPair - 1.f));  // each may be rounded up
 #endif
-  *place.scale = scale > 0.f ? scale : 1.f;
-  *place.least = range.least;
-  const Vec from(range.least), factor(1.f / *place.scale);
+  *place.scale = scale > 0.f ? scale : 0.f;
+  *place.least = range.least - kLeastByte * *place.scale;
+  const Vec from(range.least), factor(scale > 0.f ? 1.f / scale : 1.f);
   char* to = place.to;
   // What is after the row, up to a slice, is any number at all: it meets weights of 0.
   for (int64_t k = 0; k < size; k += Bytes::kDepth, to += kSliceBytes<Bytes>)

@@ -252,6 +252,7 @@ std::string instructions() {
   std::string found = "portable";
 #endif
   if (has_vnni()) found += "+vnni";
+  if (has_dots()) found += "+dotprod";
   if (has_bfloat16()) found += "+bf16";
   if (has_amx()) found += "+amx";
   return found;

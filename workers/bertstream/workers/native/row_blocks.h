@@ -6,7 +6,7 @@
 #include "panels.h"
 #include "vectors.h"
 
-#if defined(CPU_CAPABILITY_AVX512) || defined(CPU_CAPABILITY_AVX2)
+#if defined(CPU_CAPABILITY_AVX512) || defined(CPU_CAPABILITY_AVX2) || defined(__aarch64__)
 #define BERTSTREAM_ROW_BLOCKS
 
 namespace bertstream {
@@ -20,7 +20,7 @@ inline Integers load_integers(const char* from) { return _mm512_loadu_si512(from
 inline void store_integers(int32_t* to, Integers sums) { _mm512_storeu_si512(to, sums); }
 inline Integers no_integers() { return _mm512_setzero_si512(); }
 inline Integers repeated(int32_t four) { return _mm512_set1_epi32(four); }
-#else
+#elif defined(CPU_CAPABILITY_AVX2)
 using Integers = __m256i;
 constexpr int kMostRows = 4;
 
@@ -28,6 +28,14 @@ inline Integers load_integers(const char* from) { return _mm256_loadu_si256(rein
 inline void store_integers(int32_t* to, Integers sums) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), sums); }
 inline Integers no_integers() { return _mm256_setzero_si256(); }
 inline Integers repeated(int32_t four) { return _mm256_set1_epi32(four); }
+#else
+using Integers = int32x4_t;
+constexpr int kMostRows = 8;
+
+inline Integers load_integers(const char* from) { return vld1q_s32(reinterpret_cast<const int32_t*>(from)); }
+inline void store_integers(int32_t* to, Integers sums) { vst1q_s32(to, sums); }
+inline Integers no_integers() { return vdupq_n_s32(0); }
+inline Integers repeated(int32_t four) { return vdupq_n_s32(four); }
 #endif
 
 constexpr int64_t kLanesOfSums = sizeof(Integers) / sizeof(int32_t);
@@ -67,7 +75,7 @@ inline void multiply_all_rows(const Factors& factors, int64_t rows, typename Add
   constexpr int64_t kPass = 2 * kLanesOfSums;  // outputs
   const int64_t beside = kPass == kBlock ? factors.weights_beside : 4 * kLanesOfSums;
   for (int64_t output = 0; output < kBlock; output += kPass) {
-    const char* weights = factors.weights + output / 16 * factors.weights_beside;
+    const char* weights = factors.weights + output / 16 * factors.weights_beside + output % 16 * 4;
     for (int64_t row = 0, some; row < rows; row += some) {
       const char* states = factors.states + row / 16 * factors.states_below + row % 16 * kRowBytes;
       typename Add::Sum* to = sums + row * kBlock + output;

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <new>
 #include <numeric>
@@ -88,7 +89,15 @@ inline void store(c10::BFloat16* to, Vec values, int64_t n) {
 #endif
 }
 
-// Whole numbers from 0 to 255, after rounding.
+// Bytes of states for products with signed bytes of weights. ARM multiplies only signed ones with each other.
+#ifdef __aarch64__
+using StateByte = int8_t;
+#else
+using StateByte = uint8_t;
+#endif
+constexpr int kLeastByte = std::numeric_limits<StateByte>::lowest();
+
+// Whole numbers from 0 to 255, after rounding; as signed bytes they are 128 less.
 inline void store_bytes(char* to, Vec values) {
 #if defined(CPU_CAPABILITY_AVX512)
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(values)));
@@ -99,7 +108,8 @@ inline void store_bytes(char* to, Vec values) {
 #else
   float lanes[kLanes];
   values.store(lanes);
-  for (int64_t i = 0; i < kLanes; ++i) to[i] = static_cast<char>(static_cast<uint8_t>(std::nearbyint(lanes[i])));
+  for (int64_t i = 0; i < kLanes; ++i)
+    to[i] = static_cast<char>(std::clamp<int>(static_cast<int>(std::nearbyint(lanes[i])), 0, 255) + kLeastByte);
 #endif
 }
 
