@@ -49,12 +49,18 @@ class AdminPort:
         return json.loads(body)
 
     def settled(self) -> Metrics:
-        """Return all metrics once no call is under way, as one is counted just after its caller has the answer."""
+        """Return all metrics once no call is under way, as one is counted just after its caller has the answer.
+
+        What is counted of calls has to stand still, too: of a process that is too busy to answer in a second, what it
+        had counted before is shown.
+        """
+        counts: list[float] = []
         found: list[Metrics] = []
 
         def is_settled() -> bool:
             found[:] = [self.metrics()]
-            return found[0].sum("bertstream_calls_active") == 0
+            counts.append(found[0].sum("grpc_server_call_started_total"))
+            return found[0].sum("bertstream_calls_active") == 0 and counts[-2:] == [counts[-1]] * 2
 
         eventually(is_settled, "the end of all calls")
         return found[0]
