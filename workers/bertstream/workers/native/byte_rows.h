@@ -124,8 +124,9 @@ inline float greatest_pair(const float* row, int64_t size, float least) {
 #endif
 
 // x, times `factors` where there are any, = scale * q + least with q from 0 to 255: the whole range is used, wherever
-// it lies. A signed byte is q - 128, with a least that is as much more. Where products are added in pairs, two q that are added may be too much together; the row's steps are larger
-// then, at most twice as large. `row` has room for it.
+// it lies. A signed byte is q - 128, with a `least` that is 128 steps more. Where products are added in pairs, two q that
+// are added may be too much together; the row's steps are larger then, at most twice as large. `row` has room for it.
+// A row of equal numbers has steps of 0, since 128 of any others would cost its number digits.
 template <typename scalar_t>
 inline void lay_out_row(Bytes, const scalar_t* x, const float* factors, int64_t size, float* row, const Place& place) {
   const Range range = take_row(x, factors, size, row);
